@@ -1,0 +1,193 @@
+"""One patient's record: items with a code, a time, and a value or lazily read content.
+
+Takes what readers make; gives the frozen dataclasses that every later stage uses. Holds no file format, no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Precision = Literal["year", "month", "day", "minute", "second"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept, as FHIR's Coding: system URI, code, and words for people."""
+
+    system: str
+    """URI such as `http://loinc.org`, or a short source name such as `physionet2012`."""
+    code: str
+    display: str
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A time on the calendar, zone-aware, known to a stated precision."""
+
+    at: datetime
+    """Start of the interval that the precision leaves open; always with tzinfo."""
+    precision: Precision = "second"
+    zone_is_stated: bool = True
+    """False when the source gives no zone and UTC was assumed (recorded, not hidden)."""
+
+
+@dataclass(frozen=True)
+class Offset:
+    """A time relative to a named anchor, such as admission."""
+
+    seconds: float
+    anchor: str
+    precision: Precision = "minute"
+
+
+ObservedTime = Instant | Offset
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an item came from: file, its hash, and the place inside the file."""
+
+    path: str
+    sha256: str
+    locator: str = ""
+    """Place in the format's own notation: `line 14`, `entry[3].resource`, `lead V3`."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A 2-D image in physical or display units, as loaded content."""
+
+    pixels: NDArray[np.float32]
+    """(H, W) or (H, W, 3), bright = high value (MONOCHROME1 already inverted)."""
+    unit: str
+    """`[hnsf'U]` for HU (UCUM), `1` for arbitrary intensity."""
+    spacing_mm: tuple[float, float] | None = None
+    """Row and column spacing, millimetres."""
+    orientation: str | None = None
+    """Patient axes of rows and columns in DICOM letters, for example `L\\\\P`."""
+    window: tuple[float, float] | None = None
+    """Centre and width in `unit`, as the file recommends for display."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A multi-channel waveform; missing samples are NaN, missing leads are absent."""
+
+    samples: NDArray[np.float32]
+    """(C, S), each row in its unit of `units`."""
+    leads: tuple[str, ...]
+    units: tuple[str, ...]
+    """UCUM, one per lead, for example `mV`."""
+    sampling_rate_hz: float
+    annotations: tuple[tuple[float, str], ...] = ()
+    """(seconds from start, symbol) in the annotator's own symbols."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A recording, mono or more."""
+
+    samples: NDArray[np.float32]
+    """(C, S), -1 to 1."""
+    sampling_rate_hz: float
+
+
+Loaded = Image | Signal | Sound | str
+
+
+@dataclass(frozen=True)
+class Content:
+    """Content that is read only when needed."""
+
+    kind: Literal["image", "signal", "sound", "text"]
+    load: Callable[[], Loaded] = field(repr=False, compare=False)
+    summary: str = ""
+    """Shape in words, known without reading the bulk: `512 × 512, CT, HU`, `12 leads, 500 Hz, 10 s`."""
+
+
+@dataclass(frozen=True)
+class ReferenceRange:
+    """Limits that the source or a named authority gives for a value, in the item's unit."""
+
+    low: float | None
+    high: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing known about the patient."""
+
+    id: str
+    """Made by `item_id`; the same file content always gives the same id."""
+    modality: str
+    """Name of the modality plug-in that claims it, or `unclaimed`."""
+    code: Code
+    source: Source
+    observed_at: ObservedTime | None = None
+    ended_at: ObservedTime | None = None
+    """End of a condition, medication or encounter, if known."""
+    value: float | str | None = None
+    unit: str | None = None
+    """UCUM code of a numeric value."""
+    content: Content | None = None
+    status: str | None = None
+    """`active`, `stopped`, `resolved`, … as FHIR spells it."""
+    category: str = "observation"
+    """`observation`, `condition`, `medication`, `procedure`, `encounter`, `allergy`, `immunization`, `report`, `note`, `demographic`,
+    `image`, `waveform` or `sound`."""
+    reference_range: ReferenceRange | None = None
+    remarks: tuple[str, ...] = ()
+    """What was normalised or is unusual, in words without patient data."""
+
+    @property
+    def number(self) -> float | None:
+        """The value when it is a number, else None."""
+        return self.value if isinstance(self.value, float) else None
+
+
+@dataclass(frozen=True)
+class PatientRecord:
+    """All items of one patient, in any modality."""
+
+    subject_id: str
+    items: tuple[Item, ...]
+    anchors: Mapping[str, datetime] = field(default_factory=dict)
+    """Calendar time of named anchors (`admission`), where a file states it; joins the two clocks."""
+
+    def by_id(self) -> dict[str, Item]:
+        """Return the items keyed by their id."""
+        return {item.id: item for item in self.items}
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file, or part of one, that was not read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What a path held: records by patient, and what was skipped."""
+
+    patients: tuple[PatientRecord, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def item_id(sha256: str, locator: str) -> str:
+    """Return the id of an item: 12 hex digits from the file's hash and the place in it.
+
+    Example:
+        >>> item_id("ab" * 32, "line 3") == item_id("ab" * 32, "line 3")
+        True
+    """
+    return hashlib.sha256(f"{sha256}:{locator}".encode()).hexdigest()[:12]
