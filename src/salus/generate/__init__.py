@@ -1,0 +1,1 @@
+"""Typed answers: statements with evidence, verified."""

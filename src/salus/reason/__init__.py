@@ -1,0 +1,1 @@
+"""The language model, and the facts that code looks up for it."""
