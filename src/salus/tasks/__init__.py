@@ -1,0 +1,1 @@
+"""Task plug-ins, one file each, found by entry point and imported by nobody."""
