@@ -1,0 +1,139 @@
+"""Many records at once: the prompts of `salus.pipeline`, encoded and scored in batches. Training and evaluation both use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from salus.encode.encoder import Encoded, Prepared, encode
+from salus.fuse.fuser import Fused, Present
+from salus.model import SalusModel
+from salus.pipeline import option_facts
+from salus.reason import prompt
+from salus.reason.backbone import Piece
+from salus.record.patient import PatientRecord
+
+
+@dataclass(frozen=True)
+class LanguageExample:
+    """One prompt with the answer that is wanted."""
+
+    encoded: Mapping[str, Encoded]
+    """Modality → vectors of this one patient (B = 1); encoders are frozen, so they are computed once."""
+    asked: tuple[int, ...]
+    """Token ids after the soft tokens, up to where the answer starts."""
+    answer: tuple[int, ...]
+    """Token ids of the answer and its end mark."""
+    options: tuple[int, ...] = ()
+    """First token of each option, where they differ."""
+    right: int = -1
+    """Place of the right option."""
+
+    @property
+    def tokens(self) -> int:
+        """Text tokens, for batching."""
+        return len(self.asked) + len(self.answer)
+
+
+@torch.inference_mode()
+def encoded_record(model: SalusModel, prepared: Mapping[str, Prepared]) -> dict[str, Encoded]:
+    """Return the vectors of one prepared record, by modality."""
+    return {name: encode(model.encoder(name), [one]) for name, one in prepared.items()}
+
+
+def make_example(
+    model: SalusModel, encoded: Mapping[str, Encoded], asked: str, answer: str, options: Sequence[str] = ()
+) -> LanguageExample:
+    """Return the example of one prompt text and answer."""
+    backbone = model.backbone
+    ids = backbone.ids(asked + model.frame.after_question)
+    first = tuple(backbone.ids(option)[0] for option in options)
+    first = first if len(set(first)) == len(first) else ()
+    right = list(options).index(answer) if first and answer in options else -1
+    return LanguageExample(encoded, tuple(ids), (*backbone.ids(answer), *backbone.end_ids[:1]), first, right)
+
+
+def option_prompt(record: PatientRecord, question: str, options: Sequence[str]) -> str:
+    """Return the words of a question with options, as the pipeline asks it."""
+    return prompt.question_text(question, [fact.text for fact in option_facts(record, question)], options)
+
+
+def fused_batch(model: SalusModel, batch: Sequence[LanguageExample]) -> Fused:
+    """Return the soft tokens of a batch of encoded records."""
+    device = next(model.fuser.parameters()).device
+    present: dict[str, Present] = {}
+    for name in model.config.encoders:
+        rows = [row for row, example in enumerate(batch) if name in example.encoded]
+        if rows:
+            parts = [batch[row].encoded[name] for row in rows]
+            joined = Encoded(
+                torch.cat([part.values for part in parts]).to(device),
+                torch.cat([part.mask for part in parts]).to(device),
+                torch.cat([part.time_s for part in parts]).to(device),
+            )
+            present[name] = Present(torch.tensor(rows, device=device), joined)
+    fused: Fused = model.fuser(present, len(batch))
+    return fused
+
+
+def answer_logits(model: SalusModel, batch: Sequence[LanguageExample]) -> list[Tensor]:
+    """Return for each example the (answer tokens, vocabulary) logits that predict its answer, float32."""
+    backbone = model.backbone
+    fused = fused_batch(model, batch)
+    before = backbone.embed([Piece(text=model.frame.before_record)])
+    after = backbone.embed([Piece(text=model.frame.after_record)])
+    table = backbone.core.get_input_embeddings()
+    rows, starts = [], []
+    for row, example in enumerate(batch):
+        soft = fused.tokens[row][fused.mask[row]].to(table.weight.dtype)
+        text = table(torch.tensor([*example.asked, *example.answer[:-1]], device=table.weight.device))
+        rows.append(torch.cat([before, soft, after, text]))
+        starts.append(len(before) + len(soft) + len(after) + len(example.asked) - 1)
+    embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    attention = torch.zeros(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+    for row, one in enumerate(rows):
+        attention[row, : len(one)] = 1
+    hidden = backbone.hidden(embeds, attention)
+    lengths = [len(example.answer) for example in batch]
+    picked = torch.cat(
+        [hidden[row, start : start + length] for row, (start, length) in enumerate(zip(starts, lengths, strict=True))]
+    )
+    return list(backbone.logits(picked).split(lengths))  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class OptionQuestion:
+    """One encoded record with a question and its options."""
+
+    encoded: Mapping[str, Encoded]
+    asked: str
+    """From `option_prompt`."""
+    options: tuple[str, ...]
+
+
+@torch.inference_mode()
+def option_logprobs(model: SalusModel, questions: Sequence[OptionQuestion], *, batch_size: int = 16) -> list[list[float]]:
+    """Return the log-probability of each option as the whole answer, end mark left out; as `Session.option_logprobs`, in batches."""
+    model.eval()
+    rows = [
+        (place, option, make_example(model, question.encoded, question.asked, text))
+        for place, question in enumerate(questions)
+        for option, text in enumerate(question.options)
+    ]
+    single = all(len(example.answer) == 2 for _, _, example in rows)
+    if single:  # one forward pass serves all options of a question
+        rows = [row for row in rows if row[1] == 0]
+    rows.sort(key=lambda row: row[2].tokens)
+    scores = [[0.0] * len(question.options) for question in questions]
+    for start in range(0, len(rows), batch_size):
+        chunk = rows[start : start + batch_size]
+        for (place, option, example), logits in zip(chunk, answer_logits(model, [row[2] for row in chunk]), strict=True):
+            logprobs = logits[:-1].log_softmax(-1)
+            if single:
+                scores[place] = [float(logprobs[0, model.backbone.ids(text)[0]]) for text in questions[place].options]
+            else:
+                scores[place][option] = float(logprobs[torch.arange(len(logprobs)), torch.tensor(example.answer[:-1])].sum())
+    return scores

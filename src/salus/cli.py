@@ -1,0 +1,56 @@
+"""The `salus` command. Commands are plug-ins (`salus.commands`); the chosen one alone is imported, so `salus --help` stays light."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from salus import __version__, registry
+from salus.errors import REPORT_AT, UserFixable
+
+HELP = {
+    "inspect": "show what a file or folder holds, per patient, and what was skipped",
+    "ask": "answer a question about one patient's record, with evidence",
+    "demo": "make a sample patient and ask about it",
+    "train": "make a model from a recipe",
+    "evaluate": "measure a model on its tasks, with intervals",
+    "plugins": "list installed modalities, readers and tasks",
+}
+"""One line for each built-in command, so that help needs no import; a plug-in command shows its name."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status: 0 done, 1 the user can mend it, 2 usage, 70 a bug of ours."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        parsed = _parse(arguments)
+        return int(registry.load("salus.commands", parsed.command).run(parsed))
+    except UserFixable as error:
+        print(f"salus: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("salus: stopped", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        print(f"salus: this is our bug. Please report the lines above (they hold no patient data) at {REPORT_AT}.", file=sys.stderr)
+        return 70
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="salus", description="One patient record in any modality, one evidenced answer.")
+    parser.add_argument("--version", action="version", version=f"salus {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    for name in registry.names("salus.commands"):
+        command = commands.add_parser(
+            name, help=HELP.get(name, "command of another package"), formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == chosen:
+            registry.load("salus.commands", name).add_arguments(command)
+    return parser.parse_args(arguments)

@@ -1,0 +1,95 @@
+"""`salus ask PATH "question"`: one patient's record in, one evidenced answer out; streams to the terminal and writes a report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from salus.commands.loading import load_named_model, open_quietly
+from salus.commands.showing import show_answer, show_head, show_statement
+from salus.errors import ConfigError
+from salus.generate.answer import Answer
+from salus.generate.report import ReportSection, write_report
+from salus.pipeline import ask, open_record
+from salus.reason.lists import measured_by_item
+from salus.record.patient import PatientRecord, ReadReport
+from salus.record.read.folder import one_patient, read_path
+from salus.record.timeline import parse_prediction_time
+
+DEFAULT_QUESTION = "What changed, what matters?"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = "Answer questions about one patient's record; each statement cites its items and says how sure it is."
+    parser.add_argument("path", type=Path, help="file or folder with one patient's files")
+    parser.add_argument("question", nargs="*", default=[DEFAULT_QUESTION], help=f'question(s); default: "{DEFAULT_QUESTION}"')
+    parser.add_argument("--options", metavar="A,B", help="declared options of the question: the probability of each is given")
+    parser.add_argument("--at", metavar="TIME", help="prediction time: nothing observed later is used (2026-03-04T10:00Z, '24 h')")
+    parser.add_argument("--patient", metavar="ID", help="which patient, where the folder holds several")
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
+    parser.add_argument("--model", metavar="PATH_OR_HUB_ID", help="model folder or Hugging Face id (default: the base model that ships)")
+    parser.add_argument("--backbone", metavar="PATH_OR_HUB_ID", help="where the model's language model lies (default: as the model says)")
+    parser.add_argument("--json", action="store_true", help="print JSON, write no report")
+    parser.add_argument("--report", type=Path, default=Path("report.html"), metavar="FILE", help="report to write (default: report.html)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer; return 0, also when the answer is that nothing can be said.
+
+    Raises:
+        SeveralPatientsError: the path holds several patients and `--patient` names none.
+        UserFixable: a file, model, time or question cannot be used.
+    """
+    options = parse_options(args.options)
+    at = None if args.at is None else parse_prediction_time(args.at)
+    started = time.perf_counter()
+    report = read_path(args.path, manifest=args.manifest)
+    record = one_patient(report, args.patient)
+    read_s = time.perf_counter() - started
+    model = load_named_model(args.model, args.backbone)
+    opened = open_quietly(open_record, record, model, at=at)
+    opened.seconds["read"] = read_s
+    console = Console(highlight=False)
+    answers: list[Answer] = []
+    for question in args.question:
+        if args.json:
+            answers.append(ask(opened, question, options))
+            continue
+        show_head(console, question)
+        answers.append(ask(opened, question, options, on_statement=lambda statement: show_statement(console, statement)))
+        show_answer(console, answers[-1])
+    if args.json:
+        tree = [answer.to_json() for answer in answers]
+        print(json.dumps(tree[0] if len(tree) == 1 else tree, indent=1, ensure_ascii=False))
+        return 0
+    _report(args.report, opened.record, answers, report)
+    console.print(f"Report: {args.report.resolve()}")
+    return 0
+
+
+def _report(path: Path, record: PatientRecord, answers: Sequence[Answer], report: ReadReport) -> None:
+    write_report(path, [ReportSection(f"Patient {record.subject_id}", record, answers, report.skipped, measured_by_item(record))])
+
+
+def parse_options(text: str | None) -> tuple[str, ...]:
+    """Return the options of `--options a,b`.
+
+    Raises:
+        ConfigError: fewer than two, or two alike.
+
+    Example:
+        >>> parse_options("yes, no")
+        ('yes', 'no')
+    """
+    if text is None:
+        return ()
+    options = tuple(part.strip() for part in text.split(",") if part.strip())
+    if len(options) < 2 or len(set(options)) < len(options):
+        raise ConfigError(f"Cannot use --options {text!r}: give at least two different ones, such as yes,no.")
+    return options

@@ -1,0 +1,75 @@
+"""`salus evaluate`: measures a model on its tasks; writes one self-contained JSON and one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from salus import registry
+from salus.commands.loading import base_model_folder, data_folder, open_quietly
+from salus.evaluate.page import decimals, interval, render_page
+from salus.evaluate.rows import Row, write_result
+from salus.evaluate.suite import Suite, evaluate
+from salus.model import load_model
+from salus.task import SPLITS, Split, Task
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = "Measure a model on its tasks, with intervals, calibration, subgroups, rivals and ablations."
+    parser.add_argument("--model", type=Path, help="model folder (default: the base model that ships)")
+    parser.add_argument("--tasks", help="comma-separated task names (default: all)")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="default: test; choose on val, read test once per finalist")
+    parser.add_argument("--data", type=Path, help="folder of the cohorts (default: $SALUS_DATA)")
+    parser.add_argument("--out", type=Path, default=Path("results/base.json"), help="result file (default: results/base.json)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes for record-reading (default: cores)")
+    parser.add_argument("--most", type=int, help="most examples per task, for a quick look")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; return 0."""
+    folder = args.model or base_model_folder()
+    names = tuple(args.tasks.split(",")) if args.tasks else registry.names("salus.tasks")
+    tasks = {name: cast(Task, registry.load("salus.tasks", name)) for name in names}
+    needs_data = any(task.folder for task in tasks.values())
+    data = data_folder(args.data) if needs_data else args.data or Path()
+    suite = Suite(names, cast(Split, args.split), data, args.workers, args.most)
+    console = Console(highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        shown: dict[str, object] = {}
+
+        def progress(words: str, share: float) -> None:
+            if words not in shown:
+                shown[words] = bars.add_task(words, total=1.0)
+            bars.update(shown[words], completed=share)  # type: ignore[arg-type]
+
+        result, changes = open_quietly(evaluate, folder, suite, progress=progress)
+    cohorts = sorted({task.folder for task in tasks.values() if task.folder})
+    tree = result.to_json(open_quietly(load_model, folder), data, cohorts)
+    write_result(tree, args.out)
+    if changes:
+        write_result_list = args.out.with_name(f"{args.out.stem}-what-changed.json")
+        write_result_list.write_text(json.dumps(changes) + "\n", encoding="utf-8")
+        console.print(f"What changed: {write_result_list} (check with scripts/verify_changes.py)")
+    page = args.out.with_suffix(".html")
+    page.write_text(render_page(tree), encoding="utf-8")
+    show(console, result.rows)
+    console.print(f"Results: {args.out}\nPage: {page}")
+    return 0
+
+
+def show(console: Console, rows: list[Row]) -> None:
+    """Print the rows without subgroups as a table."""
+    table = Table("task", "role", "model", "metric", "value", "95 % interval", "n")
+    for one in rows:
+        if not one.subgroup:
+            table.add_row(one.task, one.role, one.model, one.metric, decimals(one.value), interval(one.low, one.high), str(one.n))
+    console.print(table)

@@ -1,0 +1,45 @@
+"""How answers look in a terminal: one line a statement, its confidence, its evidence, and what the answer cannot say."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from salus.generate.answer import Answer, Statement
+
+MARKS = {"verified": "[green]✓[/]", "mended": "[yellow]✓ mended[/]", "withheld": "[red]✗ withheld[/]", "not_a_claim": " "}
+ITEMS_SHOWN = 3
+
+
+def show_head(console: Console, question: str) -> None:
+    """Print the question."""
+    console.print(f"\n[bold]Q: {escape(question)}[/]")
+
+
+def show_statement(console: Console, statement: Statement) -> None:
+    """Print one statement as soon as it is verified."""
+    mark = MARKS[statement.verification]
+    if statement.verification == "withheld":
+        console.print(f"  {mark} a line of the draft did not pass its check against the record", soft_wrap=True)
+        return
+    sure = "" if statement.confidence is None else f" [dim]{statement.confidence:.0%}[/]"
+    shown = ", ".join(statement.item_ids[:ITEMS_SHOWN]) + (
+        f" +{len(statement.item_ids) - ITEMS_SHOWN}" if len(statement.item_ids) > ITEMS_SHOWN else ""
+    )
+    support = f" [dim]{escape(statement.support)}[/]" if statement.support and statement.support != statement.text else ""
+    console.print(f"  {mark} {escape(statement.text)}{support}{sure} [cyan]\\[{shown}][/]", soft_wrap=True)
+
+
+def show_answer(console: Console, answer: Answer) -> None:
+    """Print what follows the statements: option probabilities, abstention, limits, disclosure."""
+    for score in answer.options:
+        words = "" if score.is_calibrated else " [yellow](uncalibrated)[/]"
+        console.print(f"  {escape(score.option):<12} {score.probability:6.1%} {'█' * round(score.probability * 30)}{words}")
+    if answer.options and answer.abstained is None:
+        console.print(f"  [dim]rests on {len(answer.option_item_ids)} items of this record[/]")
+    if answer.abstained:
+        console.print(f"  [yellow]No answer: {escape(answer.abstained)}[/]", soft_wrap=True)
+    for limit in answer.limits:
+        console.print(f"  [dim]· {escape(limit)}[/]", soft_wrap=True)
+    console.print(f"  [dim]{escape(answer.disclosure.text)}[/]", soft_wrap=True)
+    console.print(f"  [dim]{answer.seconds['answer']:.1f} s[/]")

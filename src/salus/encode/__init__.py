@@ -1,0 +1,1 @@
+"""One modality to vectors on a time line."""

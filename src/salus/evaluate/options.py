@@ -1,0 +1,226 @@
+"""Tasks with options: the metric from the model's option probabilities, calibration, subgroups, and ablations of the evidence."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
+from salus.evaluate.rows import Result, row
+from salus.metrics import (
+    Floats,
+    accuracy,
+    auroc,
+    bootstrap,
+    calibration_error,
+    ideal_calibration_error,
+    paired,
+    reliability,
+    risk_coverage,
+    roc_curve,
+)  # fmt: skip
+from salus.model import OptionCalibration, SalusModel
+from salus.pipeline import option_probabilities
+from salus.reason import prompt
+from salus.record.patient import Item, PatientRecord
+from salus.task import Example, Task
+
+Progress = Callable[[str, float], None]
+LEAST_SUBGROUP = 20
+"""Smaller subgroups get no row of their own."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one task."""
+
+    truth: Floats
+    """(n,) 1 where the positive option is right, or where the chosen option is right."""
+    probability: Floats
+    """(n,) calibrated probability of the positive option, or of the chosen one."""
+    groups: tuple[str, ...]
+    is_ranked: bool
+    """True: truth is of the positive option (AUROC); False: of the choice (accuracy)."""
+
+
+def evaluate_options(
+    model: SalusModel, task: Task, examples: Sequence[Example], result: Result, *, split: str, progress: Progress
+) -> Scored:
+    """Score a task with options and add its rows and curves.
+
+    Args:
+        model: scored as shipped; the task's modalities are given to it whether their gate passed or not.
+        task: gives metric and positive option.
+        examples: those with options.
+        result: rows and curves are added.
+        split: `val` or `test`.
+        progress: called with words and a share of 1.
+    """
+    records = read_records(examples, progress, task.name)
+    scores = option_logprobs(model, [question_of(model, task, e, r) for e, r in zip(examples, records, strict=True)])
+    scored = scored_as(task, examples, scores, calibration_of(model, task))
+    task_id = f"{task.name}/closed" if task.name == "vqa-rad" else task.name
+    add_rows(result, task_id, scored, [dict(example.subgroup) for example in examples], split=split)
+    if task.name == "icu-death":
+        add_ablations(model, task, examples, records, scored=scored, result=result, split=split)
+    elif task.modalities and task.name != "pubmedqa":
+        blind = [question_of(model, task, e, r, modalities=frozenset()) for e, r in zip(examples, records, strict=True)]
+        add_plain(
+            result,
+            task_id,
+            "text only (no soft tokens)",
+            scored_as(task, examples, option_logprobs(model, blind), calibration_of(model, task)),
+            split=split,
+        )
+    return scored
+
+
+def read_records(examples: Sequence[Example], progress: Progress, words: str) -> list[PatientRecord]:
+    """Return the records of examples, read one by one."""
+    records = []
+    for place, example in enumerate(examples):
+        records.append(example.record())
+        progress(f"{words}: reading", (place + 1) / len(examples))
+    return records
+
+
+def question_of(
+    model: SalusModel,
+    task: Task,
+    example: Example,
+    record: PatientRecord,
+    *,
+    modalities: frozenset[str] | None = None,
+    is_silent: bool = False,
+) -> OptionQuestion:
+    """Return the prompt of one example.
+
+    Args:
+        model: encodes the record.
+        task: its modalities are given unless `modalities` says otherwise.
+        example: question and options.
+        record: the evidence.
+        modalities: given as soft tokens; empty: none.
+        is_silent: leave the facts out of the words.
+    """
+    prepared = model.prepare(record, frozenset(task.modalities) if modalities is None else modalities)
+    asked = (
+        prompt.question_text(example.question, [], example.options)
+        if is_silent
+        else option_prompt(record, example.question, example.options)
+    )
+    return OptionQuestion(encoded_record(model, prepared), asked, example.options)
+
+
+def calibration_of(model: SalusModel, task: Task) -> OptionCalibration | None:
+    """Return the calibration that was fitted for a task on `val`."""
+    return next((one for one in model.config.option_calibrations if one.task == task.name), None)
+
+
+def scored_as(task: Task, examples: Sequence[Example], scores: Sequence[Sequence[float]], calibration: OptionCalibration | None) -> Scored:
+    """Return truth and probability: of the positive option where the task ranks one, else of the chosen option."""
+    groups = tuple(example.subject_id for example in examples)
+    probabilities = [option_probabilities(row_, example.options, calibration) for row_, example in zip(scores, examples, strict=True)]
+    if task.metric == "auroc" and task.positive is not None:
+        places = [example.options.index(task.positive) for example in examples]
+        truth = np.array([float(example.answer == task.positive) for example in examples])
+        return Scored(truth, np.array([p[place] for p, place in zip(probabilities, places, strict=True)]), groups, True)
+    chosen = [int(np.argmax(p)) for p in probabilities]
+    truth = np.array([float(example.options[place] == example.answer) for example, place in zip(examples, chosen, strict=True)])
+    return Scored(truth, np.array([p[place] for p, place in zip(probabilities, chosen, strict=True)]), groups, False)
+
+
+def add_plain(result: Result, task_id: str, name: str, scored: Scored, *, split: str, role: str = "ablation") -> None:
+    """Add the one headline row of a scored variant."""
+    metric, truth, score = _headline(scored)
+    found = bootstrap(metric, truth, score, scored.groups)
+    result.rows.append(row(task_id, role, name, metric="auroc" if scored.is_ranked else "accuracy", found=found, split=split))  # type: ignore[arg-type]
+
+
+def _headline(scored: Scored) -> tuple[Callable[[Floats, Floats], float], Floats, Floats]:
+    return (auroc, scored.truth, scored.probability) if scored.is_ranked else (accuracy, np.ones(len(scored.truth)), scored.truth)
+
+
+def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[Mapping[str, str]], *, split: str) -> None:
+    """Add headline, calibration and subgroup rows, and the curves."""
+    metric, truth, score = _headline(scored)
+    name = "auroc" if scored.is_ranked else "accuracy"
+    result.rows.append(row(task_id, "final", "salus", metric=name, found=bootstrap(metric, truth, score, scored.groups), split=split))
+    error = bootstrap(calibration_error, scored.truth, scored.probability, scored.groups)
+    result.rows.append(row(task_id, "final", "salus", metric="calibration_error", found=error, split=split))
+    ideal = ideal_calibration_error(scored.probability)
+    result.rows.append(
+        row(
+            task_id,
+            "baseline",
+            "perfectly calibrated",
+            metric="calibration_error",
+            found=replace(error, value=ideal, low=float("nan"), high=float("nan")),
+            split=split,
+        )
+    )
+    for key in sorted({key for one in subgroups for key in one}):
+        for value in sorted({one.get(key, "") for one in subgroups} - {""}):
+            rows = np.array([place for place, one in enumerate(subgroups) if one.get(key) == value])
+            if len(rows) >= LEAST_SUBGROUP:
+                found = bootstrap(metric, truth[rows], score[rows], [scored.groups[place] for place in rows])
+                result.rows.append(row(task_id, "final", "salus", metric=name, found=found, split=split, subgroup=f"{key}={value}"))
+    certainty = np.maximum(scored.probability, 1 - scored.probability) if scored.is_ranked else scored.probability
+    right = ((scored.probability >= 0.5) == (scored.truth == 1)).astype(float) if scored.is_ranked else scored.truth
+    result.curves[task_id] = {
+        **({"roc": roc_curve(scored.truth, scored.probability)} if scored.is_ranked else {}),
+        "reliability": reliability(scored.truth, scored.probability),
+        "risk_coverage": risk_coverage(right, certainty),
+    }
+
+
+def add_rival(result: Result, task_id: str, name: str, probability: Floats, *, scored: Scored, split: str) -> None:
+    """Add a baseline's row and the paired difference of the model from it."""
+    metric, truth, score = _headline(scored)
+    label = "auroc" if scored.is_ranked else "accuracy"
+    result.rows.append(
+        row(task_id, "baseline", name, metric=label, found=bootstrap(metric, truth, probability, scored.groups), split=split)
+    )
+    gap = paired(metric, truth, score, probability, scored.groups)
+    result.rows.append(row(task_id, "final", f"salus minus {name}", metric=f"{label}_difference", found=gap, split=split))
+
+
+def add_ablations(
+    model: SalusModel,
+    task: Task,
+    examples: Sequence[Example],
+    records: Sequence[PatientRecord],
+    *,
+    scored: Scored,
+    result: Result,
+    split: str,
+) -> None:
+    """Add what remains when the evidence is taken away or comes from another patient."""
+    source = random.Random(0)
+    others = list(range(len(records)))
+    source.shuffle(others)
+    mixed = [replace(own, items=(*_static(own), *_series(records[other]))) for own, other in zip(records, others, strict=True)]
+    shifted = [records[other] for other in others]
+    none: frozenset[str] = frozenset()
+    variants = {
+        "all items shuffled between patients": [question_of(model, task, e, r) for e, r in zip(examples, shifted, strict=True)],
+        "series only shuffled": [question_of(model, task, e, r) for e, r in zip(examples, mixed, strict=True)],
+        "text only: static fields alone": [question_of(model, task, e, r, modalities=none) for e, r in zip(examples, records, strict=True)],
+        "soft tokens only": [question_of(model, task, e, r, is_silent=True) for e, r in zip(examples, records, strict=True)],
+    }
+    for name, questions in variants.items():
+        other_scores = scored_as(task, examples, option_logprobs(model, questions), calibration_of(model, task))
+        add_plain(result, task.name, name, other_scores, split=split)
+        gap = paired(auroc, scored.truth, scored.probability, other_scores.probability, scored.groups)
+        result.rows.append(row(task.name, "ablation", f"salus minus {name}", metric="auroc_difference", found=gap, split=split))
+
+
+def _static(record: PatientRecord) -> list[Item]:
+    return [item for item in record.items if item.category == "demographic"]
+
+
+def _series(record: PatientRecord) -> list[Item]:
+    return [item for item in record.items if item.category != "demographic"]

@@ -1,0 +1,119 @@
+"""One row of a result file, and the file around it.
+
+A result file is self-contained: command, commit, data and split hashes, prompts, load report, rows, curves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from salus import __version__
+from salus.metrics import Interval
+from salus.model import SalusModel
+from salus.reason.prompt import SYSTEM
+
+Role = Literal["final", "candidate", "baseline", "ablation"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure."""
+
+    task: str
+    split: str
+    role: Role
+    model: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: tuple[int, ...] = (0,)
+    selected_on: str = "val"
+    subgroup: str = ""
+
+
+def row(task: str, role: Role, model: str, *, metric: str, found: Interval, split: str = "test", subgroup: str = "") -> Row:
+    """Return a row from an interval."""
+    return Row(task, split, role, model, metric, found.value, found.low, found.high, found.n, subgroup=subgroup)
+
+
+@dataclass
+class Result:
+    """What an evaluation gives."""
+
+    rows: list[Row] = field(default_factory=list)
+    curves: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self, model: SalusModel, data: Path, cohorts: Sequence[str]) -> dict[str, Any]:
+        """Return the file's tree."""
+        return {
+            "command": " ".join(["salus", *sys.argv[1:]]),
+            "commit": commit(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "salus": __version__,
+            "python": platform.python_version(),
+            "data_hashes": {name: tree_hash(data / name) for name in cohorts},
+            "split_hashes": {name: file_hash(data / name / "split.csv") for name in cohorts if (data / name / "split.csv").exists()},
+            "prompts": {"system": SYSTEM, "frame": asdict(model.frame)},
+            "load_report": load_report(model),
+            "rows": [asdict(one) for one in self.rows],
+            "curves": self.curves,
+            "notes": self.notes,
+        }
+
+
+def load_report(model: SalusModel) -> dict[str, Any]:
+    """Return what was loaded: strict loading means that nothing was missing, extra or misshapen."""
+    return {
+        "model": f"{model.config.name} {model.config.version}",
+        "backbone": model.config.backbone_identity,
+        "recipe_hash": model.config.recipe_hash,
+        "interpreted": sorted(model.config.interpreted),
+        "missing": [],
+        "unexpected": [],
+        "mismatched": [],
+        "dtype": str(model.backbone.core.dtype).removeprefix("torch."),
+    }
+
+
+def commit() -> str:
+    """Return the commit of the working tree, with `+changes` when it differs from it, or `unknown` outside a checkout."""
+    here = Path(__file__).parent
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    if found.returncode:
+        return "unknown"
+    changed = subprocess.run(["git", "status", "--porcelain", "src"], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+    return found.stdout.strip() + ("+changes" if changed else "")
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tree_hash(folder: Path) -> str:
+    """Return one SHA-256 over the names, sizes and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)}:{file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def write_result(tree: Mapping[str, Any], path: Path) -> None:
+    """Write a result file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(tree, indent=1, default=str) + "\n", encoding="utf-8")
+    part.replace(path)

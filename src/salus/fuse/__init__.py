@@ -1,0 +1,1 @@
+"""Many modalities to one token sequence; missing ones marked, never zero-filled."""

@@ -1,0 +1,256 @@
+"""record -> encode -> fuse -> reason -> generate -> answer. READ THIS FIRST.
+
+`open_record` does once per patient what every question shares: it cuts the record at the prediction time, encodes each modality,
+fuses them into soft tokens and prefills the language model. `ask` then looks facts up by code, lets the model choose and word them,
+verifies every line against the facts, and returns one `Answer`. Nothing here reads files, trains, or governs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from salus import registry
+from salus.fuse.fuser import item_ids
+from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
+from salus.generate.ground import verify
+from salus.model import OptionCalibration, SalusModel, StatementCalibration
+from salus.reason import prompt
+from salus.reason.backbone import Session
+from salus.reason.facts import Fact
+from salus.reason.lists import demographics, excerpts
+from salus.reason.retrieve import Retrieved, look_up
+from salus.record.patient import ObservedTime, PatientRecord
+from salus.record.timeline import cut, format_time
+
+SUBJECT_FACTS = 6
+"""Facts in the prompt of a question whose words say what it is about and which kind of fact it wants."""
+OPEN_FACTS = 10
+"""Facts in the prompt of a question that names what it is about and leaves the kind of fact to the language model."""
+OVERVIEW_FACTS = 20
+"""Facts in the prompt of `what changed, what matters`."""
+UNMATCHED_FACTS = 6
+"""Facts in the prompt of a question that names nothing known."""
+OPTION_EXCERPTS = 4
+"""Sentences of notes in the prompt of a question with options."""
+MOST_TOKENS = 1200
+"""Longest answer, language-model tokens."""
+
+
+@dataclass(frozen=True)
+class OpenRecord:
+    """A record that was encoded and prefilled once, ready for questions."""
+
+    record: PatientRecord
+    model: SalusModel
+    session: Session
+    prediction_time: ObservedTime | None
+    soft_item_ids: tuple[tuple[str, ...], ...]
+    """Items behind each soft token that the language model sees."""
+    present: frozenset[str]
+    """Modalities that reached the language model as soft tokens."""
+    limits: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+@torch.inference_mode()
+def open_record(
+    record: PatientRecord, model: SalusModel, *, at: ObservedTime | None = None, interpret: frozenset[str] | None = None
+) -> OpenRecord:
+    """Return the record, encoded, fused and prefilled.
+
+    Args:
+        record: one patient, as read.
+        model: from `salus.model.load_model`.
+        at: prediction time; nothing observed later is used. None: everything in the record.
+        interpret: modalities given to the model as soft tokens; None: those whose evaluation has passed.
+    """
+    started = time.perf_counter()
+    limits: list[str] = []
+    if at is not None:
+        kept = cut(record, at)
+        record = kept.record
+        limits.append(
+            f"Cut at {format_time(at)}: {kept.dropped_after} later and {kept.dropped_untimed} undated items were not used."
+        )
+    allowed = model.config.interpreted if interpret is None else interpret
+    prepared = model.prepare(record, allowed)
+    encoded_at = time.perf_counter()
+    fused = model.fuse([prepared])
+    session = model.backbone.session(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
+    behind = item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
+    limits += _not_interpreted(record, allowed)
+    done = time.perf_counter()
+    seconds = {"encode": encoded_at - started, "fuse_and_prefill": done - encoded_at}
+    return OpenRecord(record, model, session, at, behind, frozenset(prepared), tuple(limits), seconds)
+
+
+def _not_interpreted(record: PatientRecord, allowed: frozenset[str]) -> Iterator[str]:
+    for name in sorted({item.modality for item in record.items if item.content is not None or item.number is not None} - allowed):
+        title = (
+            registry.load("salus.modalities", name).title
+            if name in registry.names("salus.modalities")
+            else "content of no declared modality"
+        )
+        yield f"{title[:1].upper()}{title[1:]}: shown and measured by rule, not interpreted (no passing evaluation of this modality)."
+
+
+def ask(
+    opened: OpenRecord, question: str, options: Sequence[str] = (), *, on_statement: Callable[[Statement], None] | None = None
+) -> Answer:
+    """Return the answer to one question about an open record.
+
+    Args:
+        opened: from `open_record`; may be asked any number of questions.
+        question: in English.
+        options: declared options; each gets a probability.
+        on_statement: called with every statement as soon as it is verified (streaming).
+
+    Raises:
+        ContextLengthError: question and facts do not fit the language model.
+    """
+    started = time.perf_counter()
+    seconds = dict(opened.seconds)
+    statements: list[Statement] = []
+    scores: tuple[OptionScore, ...] = ()
+    behind: tuple[str, ...] = ()
+    abstained: str | None = None
+    if options:
+        scores, behind, abstained = _choose(opened, question, options)
+    else:
+        retrieved = facts_for(opened.record, question)
+        for statement in _write(opened, question, retrieved):
+            statements.append(statement)
+            if on_statement is not None:
+                on_statement(statement)
+        if not any(statement.verification in {"verified", "mended"} for statement in statements):
+            abstained = "Nothing in this record that could be looked up answers the question."
+    seconds["answer"] = time.perf_counter() - started
+    at = None if opened.prediction_time is None else format_time(opened.prediction_time)
+    return Answer(
+        question,
+        opened.record.subject_id,
+        at,
+        tuple(statements),
+        scores,
+        behind,
+        abstained,
+        opened.limits,
+        disclosure(opened.model),
+        seconds,
+    )
+
+
+def facts_for(record: PatientRecord, question: str) -> Retrieved:
+    """Return the facts that go into the prompt of a question."""
+    found = look_up(record, question, budget=OVERVIEW_FACTS)
+    about = SUBJECT_FACTS if found.asked else OPEN_FACTS
+    most = about if found.subjects else OVERVIEW_FACTS if found.is_matched else UNMATCHED_FACTS
+    return replace(found, facts=found.facts[:most])
+
+
+def option_facts(record: PatientRecord, question: str) -> tuple[Fact, ...]:
+    """Return the facts that go into the prompt of a question with options: who the patient is, and what the notes say of it."""
+    return (*demographics(record), *excerpts(record, question, top=OPTION_EXCERPTS))
+
+
+def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[Statement]:
+    facts = retrieved.facts
+    if not facts:
+        return
+    model = opened.model
+    is_short = bool(retrieved.subjects)
+    drafts = [prompt.draft_of(fact, number, is_short=is_short) for number, fact in enumerate(facts, start=1)]
+    pieces = prompt.question(model.frame, question, facts)
+    seen: set[tuple[str, ...]] = set()
+    for line in opened.session.write(pieces, drafts, max_new_tokens=MOST_TOKENS):
+        statement = with_confidence(
+            verify(line.text, facts, asked=retrieved.asked), line.mean_logprob, model.config.statement_calibration
+        )
+        key = (statement.text, *statement.item_ids)
+        if line.text and key not in seen:
+            seen.add(key)
+            yield statement
+
+
+def with_confidence(statement: Statement, mean_logprob: float, calibration: StatementCalibration | None) -> Statement:
+    """Return the statement with its calibrated confidence; below the threshold it is withheld."""
+    statement = replace(statement, mean_logprob=mean_logprob)
+    if calibration is None or statement.verification not in {"verified", "mended"}:
+        return statement
+    is_mended = float(statement.verification == "mended")
+    logit = calibration.intercept + calibration.logprob * mean_logprob + calibration.mended * is_mended
+    confidence = 1.0 / (1.0 + math.exp(-logit))
+    if confidence < calibration.threshold:
+        return replace(statement, confidence=confidence, verification="withheld")
+    return replace(statement, confidence=confidence)
+
+
+def _choose(
+    opened: OpenRecord, question: str, options: Sequence[str]
+) -> tuple[tuple[OptionScore, ...], tuple[str, ...], str | None]:
+    model = opened.model
+    calibration = calibration_for(model, question, options)
+    facts = option_facts(opened.record, question)
+    logprobs = opened.session.option_logprobs(prompt.question(model.frame, question, facts, options), options)
+    probabilities = option_probabilities(logprobs, options, calibration)
+    scores = tuple(
+        OptionScore(option, probability, calibration is not None)
+        for option, probability in zip(options, probabilities, strict=True)
+    )
+    behind = tuple(dict.fromkeys(item for token in opened.soft_item_ids for item in token))
+    behind = tuple(dict.fromkeys((*behind, *(item for fact in facts for item in fact.item_ids))))
+    if calibration is None:
+        return (
+            scores,
+            behind,
+            "No evaluation of this question has passed: the probabilities are uncalibrated and are not an answer.",
+        )
+    if not opened.present & set(calibration.modalities):
+        return (
+            (),
+            behind,
+            f"This record has no {' or '.join(calibration.modalities).replace('_', ' ')} that could be interpreted.",
+        )
+    return scores, behind, None
+
+
+def calibration_for(model: SalusModel, question: str, options: Sequence[str]) -> OptionCalibration | None:
+    """Return the calibration of a question that was evaluated in these words with these options, and passed, else None."""
+    asked = " ".join(question.casefold().split())
+    for calibration in model.config.option_calibrations:
+        is_same = " ".join(calibration.question.casefold().split()) == asked and set(calibration.options) == set(options)
+        if is_same and model.config.interpreted & set(calibration.modalities):
+            return calibration
+    return None
+
+
+def option_probabilities(logprobs: Sequence[float], options: Sequence[str], calibration: OptionCalibration | None) -> list[float]:
+    """Return a probability for each option: softmax of the scores, or Platt scaling where one was fitted.
+
+    Example:
+        >>> [round(p, 2) for p in option_probabilities([-1.0, -1.0], ["yes", "no"], None)]
+        [0.5, 0.5]
+    """
+    if calibration is None:
+        top = max(logprobs)
+        weights = [math.exp(score - top) for score in logprobs]
+        return [weight / sum(weights) for weight in weights]
+    positive = list(options).index(calibration.positive)
+    margin = logprobs[positive] - logprobs[1 - positive]
+    probability = 1.0 / (1.0 + math.exp(-(calibration.slope * margin + calibration.intercept)))
+    return [probability if place == positive else 1.0 - probability for place in range(2)]
+
+
+def disclosure(model: SalusModel) -> Disclosure:
+    """Return what every rendered answer says about itself."""
+    config = model.config
+    text = (
+        f"Written by a machine: Salus model {config.name} {config.version} with {config.backbone_identity}. It can be wrong and it "
+        "sees only what is in this record. Not for clinical use before your site has approved it; a clinician decides."
+    )
+    return Disclosure(text, config.name, config.version, config.backbone_identity)

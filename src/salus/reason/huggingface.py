@@ -1,0 +1,238 @@
+"""Any Hugging Face causal language model as a backbone, through `inputs_embeds`.
+
+Decoding is greedy and therefore repeatable. It is speculative with drafts made by code (Leviathan et al. 2023, arXiv 2211.17192,
+with a draft that costs nothing): a draft line is checked in one forward pass and kept as far as it equals the greedy choice, so
+the text is the model's own and arrives at prefill speed where the model repeats a looked-up fact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from salus.errors import ContextLengthError, ModelError
+from salus.reason.backbone import Line, Piece
+
+FINGERPRINT_ELEMENTS = 65536
+"""Of each tensor: any training moves these too, and a large model is still told apart in seconds."""
+
+
+def best_dtype() -> torch.dtype:
+    """Return bfloat16 where the processor computes it natively (AVX-512 BF16, AMX, CUDA), else float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    capability = torch.backends.cpu.get_cpu_capability()
+    native = capability.startswith("AVX512") and "avx512_bf16" in _cpu_flags()
+    return torch.bfloat16 if native else torch.float32
+
+
+def _cpu_flags() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+
+
+class HuggingFaceBackbone(nn.Module):
+    """A causal language model and its tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any, identity: str) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.identity = identity
+        self.width = int(model.config.hidden_size)
+        self.context_length = int(model.config.max_position_embeddings)
+
+    @staticmethod
+    def load(path: Path | str, identity: str, dtype: torch.dtype | None = None) -> HuggingFaceBackbone:
+        """Return the backbone of a local folder or a hub id, frozen and in evaluation mode.
+
+        Raises:
+            ModelError: the folder or hub id cannot be loaded, or a tensor is missing, extra or misshapen.
+        """
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(path), dtype=dtype or best_dtype(), output_loading_info=True, attn_implementation="sdpa"
+            )
+            model, report = loaded
+            tokenizer = AutoTokenizer.from_pretrained(str(path))
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200].rstrip(".") + "."
+            raise ModelError(
+                f"Cannot load backbone '{path}': {first} Give a folder with a Hugging Face causal model, or a hub id and a network."
+            ) from None
+        wrong = {
+            kind: sorted(map(str, report[kind]))
+            for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+            if report.get(kind)
+        }
+        if wrong:
+            kind, keys = next(iter(wrong.items()))
+            raise ModelError(
+                f"Cannot load backbone '{path}': {kind.replace('_', ' ')}: {keys[0]} ({len(keys)} in all). Fetch it again."
+            )
+        model.eval()
+        model.requires_grad_(False)
+        return HuggingFaceBackbone(model, tokenizer, identity)
+
+    @property
+    def core(self) -> Any:
+        """The causal model under a PEFT wrapper, if there is one."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def token_rms(self) -> float:
+        """Return the root mean square of the model's own token embeddings."""
+        return float(self.core.get_input_embeddings().weight.float().pow(2).mean().sqrt())
+
+    def fingerprint(self) -> str:
+        """Return 12 hex digits that tell these weights from others: a hash of the start of every tensor, in bfloat16."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.core.state_dict().items()):
+            start = tensor.flatten()[:FINGERPRINT_ELEMENTS].cpu()
+            start = start.to(torch.bfloat16).view(torch.int16) if start.is_floating_point() else start
+            digest.update(f"{name} {tuple(tensor.shape)}".encode() + start.numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def ids(self, text: str) -> list[int]:
+        """Return token ids without special additions."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def embed(self, pieces: Sequence[Piece]) -> Tensor:
+        """Return (T, D) input embeddings of a mixed prompt, in the model's dtype."""
+        table = self.core.get_input_embeddings()
+        parts = []
+        for piece in pieces:
+            if piece.soft is not None:
+                parts.append(piece.soft.to(table.weight.dtype))
+            elif piece.text:
+                parts.append(table(torch.tensor(self.ids(piece.text), device=table.weight.device)))
+        return torch.cat(parts) if parts else table.weight.new_zeros(0, self.width)
+
+    def hidden(self, embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the last hidden states (B, T, D) of right-padded embeddings (B, T, D)."""
+        states: Tensor = self.core.model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        return states
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return vocabulary logits, float32, of hidden states (…, D)."""
+        scores: Tensor = self.core.lm_head(hidden)
+        return scores.float()
+
+    @property
+    def end_ids(self) -> list[int]:
+        """Token ids that end an answer."""
+        special = self.tokenizer.convert_tokens_to_ids("<|im_end|>") if "<|im_end|>" in self.tokenizer.get_vocab() else None
+        return sorted({token for token in (special, self.tokenizer.eos_token_id) if token is not None})
+
+    def session(self, prefix: Sequence[Piece]) -> HuggingFaceSession:
+        """Prefill a prefix once; see `salus.reason.backbone.Session`."""
+        return HuggingFaceSession(self, prefix)
+
+
+class HuggingFaceSession:
+    """One prefilled prefix; questions extend its cache and are rolled back."""
+
+    def __init__(self, backbone: HuggingFaceBackbone, prefix: Sequence[Piece]) -> None:
+        self.backbone = backbone
+        self.cache = DynamicCache(config=backbone.core.config)
+        with torch.inference_mode():
+            self._extend(backbone.embed(prefix))
+        self.prefix_length = self.length
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache."""
+        return int(self.cache.get_seq_length())
+
+    def _extend(self, embeds: Tensor) -> Tensor:
+        if self.length + embeds.shape[0] > self.backbone.context_length:
+            raise ContextLengthError(
+                f"Cannot ask: record, question and answer take {self.length + embeds.shape[0]} tokens and the language model holds "
+                f"{self.backbone.context_length}. Shorten the question, or cut the record with --at."
+            )
+        out = self.backbone.core.model(inputs_embeds=embeds[None], past_key_values=self.cache, use_cache=True)
+        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def option_logprobs(self, question: Sequence[Piece], options: Sequence[str]) -> list[float]:
+        """Return the log-probability of each option as the whole answer, end mark left out."""
+        backbone = self.backbone
+        scores: list[float] = []
+        try:
+            first = backbone.logits(self._extend(backbone.embed(question))[-1]).log_softmax(-1)
+            asked = self.length
+            for option in options:
+                ids = backbone.ids(option)
+                score = float(first[ids[0]])
+                if len(ids) > 1:
+                    hidden = self._extend(backbone.embed([Piece(text=option)])[:-1])
+                    rest = backbone.logits(hidden).log_softmax(-1)
+                    score += float(rest[torch.arange(len(ids) - 1), torch.tensor(ids[1:])].sum())
+                    self._rewind(asked)
+                scores.append(score)
+        finally:
+            self._rewind(self.prefix_length)
+        return scores
+
+    @torch.inference_mode()
+    def write(self, question: Sequence[Piece], drafts: Sequence[str], *, max_new_tokens: int) -> Iterator[Line]:
+        """Yield lines of the greedy answer, with draft lines checked a whole line at a time."""
+        backbone = self.backbone
+        pool = [backbone.ids(draft + "\n") for draft in drafts] + [backbone.ids(draft) + backbone.end_ids[:1] for draft in drafts]
+        try:
+            logprobs = backbone.logits(self._extend(backbone.embed(question))[-1]).log_softmax(-1)
+            line: list[int] = []
+            score, written = 0.0, 0
+            while written < max_new_tokens:
+                token = int(logprobs.argmax())
+                score += float(logprobs[token])
+                written += 1
+                if token in backbone.end_ids:
+                    break
+                line.append(token)
+                if "\n" in backbone.tokenizer.decode([token]):
+                    pool = [draft for draft in pool if draft[:-1] != line[:-1]]  # a line is written once
+                    yield self._line(line, score)
+                    line, score = [], 0.0
+                room = min(max_new_tokens - written, backbone.context_length - self.length - 1)
+                proposal = _continuation(line, pool)[: max(room, 0)]
+                table = backbone.core.get_input_embeddings()
+                before = self.length
+                fed = torch.tensor([token, *proposal], device=table.weight.device)
+                ahead = backbone.logits(self._extend(table(fed))).log_softmax(-1)
+                accepted = 0
+                for place, guess in enumerate(proposal):
+                    if int(ahead[place].argmax()) != guess or guess in backbone.end_ids:
+                        break
+                    if "\n" in backbone.tokenizer.decode([guess]):
+                        break
+                    line.append(guess)
+                    score += float(ahead[place, guess])
+                    accepted += 1
+                written += accepted
+                self._rewind(before + 1 + accepted)
+                logprobs = ahead[accepted]
+            if line:
+                yield self._line(line, score)
+        finally:
+            self._rewind(self.prefix_length)
+
+    def _line(self, ids: list[int], score: float) -> Line:
+        return Line(self.backbone.tokenizer.decode(ids, skip_special_tokens=True).strip(), score / max(len(ids), 1), len(ids))
+
+    def _rewind(self, length: int) -> None:
+        if self.length > length:
+            self.cache.crop(length - self.length)  # negative: tokens to remove
+
+
+def _continuation(line: Sequence[int], pool: Sequence[Sequence[int]]) -> list[int]:
+    for draft in pool:
+        if len(draft) > len(line) and list(draft[: len(line)]) == list(line):
+            return list(draft[len(line) :])
+    return []

@@ -1,0 +1,78 @@
+"""The prompt: one form for training, evaluation and serving.
+
+    system words · user: record as soft tokens │ numbered facts · question · options · assistant:
+    └────────── prefix, prefilled once ───────┘└──────────── question, new every time ───────────┘
+
+Facts are numbered from 1; the model cites them as `[n]`. Any chat template works; a model without one gets plain words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from salus.reason.backbone import Piece
+from salus.reason.facts import Fact
+
+SYSTEM = "You are Salus. Answer from the patient's record and the numbered facts, and cite facts as [n]."
+_RECORD, _ASKED = "\u241eRECORD\u241e", "\u241eASKED\u241e"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The fixed words of a prompt for one tokenizer."""
+
+    before_record: str
+    after_record: str
+    after_question: str
+
+
+def frame_of(tokenizer: Any) -> Frame:
+    """Return the fixed words that the tokenizer's chat template puts around record and question."""
+    content = f"Record: {_RECORD}\n{_ASKED}"
+    if getattr(tokenizer, "chat_template", None):
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
+        whole = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    else:
+        whole = f"{SYSTEM}\n\n{content}\n\nAnswer: "
+    before, rest = whole.split(_RECORD)
+    middle, after = rest.split(_ASKED)
+    return Frame(before, middle, after)
+
+
+def prefix(frame: Frame, soft: Tensor) -> list[Piece]:
+    """Return the part of the prompt that every question about a record shares.
+
+    Args:
+        frame: from `frame_of`.
+        soft: (T, D) soft tokens of the record, missing ones already dropped.
+    """
+    return [Piece(text=frame.before_record), Piece(soft=soft), Piece(text=frame.after_record)]
+
+
+def question(frame: Frame, asked: str, facts: Sequence[Fact], options: Sequence[str] = ()) -> list[Piece]:
+    """Return the part of the prompt that is new for each question."""
+    return [Piece(text=question_text(asked, [fact.text for fact in facts], options) + frame.after_question)]
+
+
+def question_text(asked: str, lines: Sequence[str], options: Sequence[str] = ()) -> str:
+    r"""Return facts, question and options as the model reads them.
+
+    Example:
+        >>> print(question_text("How old is the patient?", ["Age 68 years."]))
+        Facts:
+        [1] Age 68 years.
+        Question: How old is the patient?
+    """
+    numbered = [f"[{number}] {line}" for number, line in enumerate(lines, start=1)]
+    stated = ["Facts:", *numbered] if numbered else []
+    choice = [f"Options: {', '.join(options)}"] if options else []
+    return "\n".join([*stated, f"Question: {asked}", *choice])
+
+
+def draft_of(fact: Fact, number: int, *, is_short: bool) -> str:
+    """Return the line that the model is taught to write for a fact: short answer or full sentence, then its number."""
+    return f"{fact.short if is_short else fact.text} [{number}]"

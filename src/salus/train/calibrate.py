@@ -1,0 +1,89 @@
+"""What is fitted on `val` after training: option calibration, the gate that lets a modality be interpreted, statement confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
+from salus.metrics import Interval, accuracy, auroc, bootstrap, fit_logistic
+from salus.model import ModalityEvaluation, OptionCalibration, SalusModel, StatementCalibration
+from salus.pipeline import ask, open_record
+from salus.task import Example, Task
+
+Progress = Callable[[str, float], None]
+LEAST_CONFIDENCE = 0.5
+"""A statement that is more likely wrong than right is withheld."""
+
+
+@dataclass(frozen=True)
+class TaskOnVal:
+    """What `val` gave for one task with options."""
+
+    interval: Interval
+    metric: str
+    calibration: OptionCalibration | None
+
+
+def calibrate_options(model: SalusModel, task: Task, examples: Sequence[Example], *, progress: Progress) -> TaskOnVal:
+    """Return the metric on `val` and, for a question with two options and one fixed wording, its Platt scaling."""
+    questions = []
+    for place, example in enumerate(examples):
+        record = example.record()
+        prepared = model.prepare(record, frozenset(task.modalities))
+        asked = option_prompt(record, example.question, example.options)
+        questions.append(OptionQuestion(encoded_record(model, prepared), asked, example.options))
+        progress(f"{task.name}: reading val", (place + 1) / len(examples))
+    scores = option_logprobs(model, questions)
+    groups = [example.subject_id for example in examples]
+    if task.metric != "auroc" or task.positive is None:
+        chosen = [example.options[int(np.argmax(row))] for example, row in zip(examples, scores, strict=True)]
+        right = np.array([float(one == example.answer) for one, example in zip(chosen, examples, strict=True)])
+        return TaskOnVal(bootstrap(accuracy, np.ones(len(right)), right, groups), "accuracy", None)
+    margins = np.array([option_margin(row, example.options, task.positive) for example, row in zip(examples, scores, strict=True)])
+    truth = np.array([float(example.answer == task.positive) for example in examples])
+    if truth.min() == truth.max():  # one class only: nothing to rank, nothing to fit
+        return TaskOnVal(Interval(float("nan"), float("nan"), float("nan"), len(truth)), "auroc", None)
+    intercept, slope = fit_logistic(margins[:, None], truth)
+    first = examples[0]
+    calibration = OptionCalibration(
+        task.name, first.question, first.options, task.positive, task.modalities, float(slope), float(intercept), len(truth)
+    )
+    return TaskOnVal(bootstrap(auroc, truth, margins, groups), "auroc", calibration)
+
+
+def option_margin(logprobs: Sequence[float], options: Sequence[str], positive: str) -> float:
+    """Return log P(positive) − log P(the other option)."""
+    place = list(options).index(positive)
+    return logprobs[place] - logprobs[1 - place]
+
+
+def gate(task: Task, found: TaskOnVal) -> dict[str, ModalityEvaluation]:
+    """Return what the task says of its modalities: passed when the lower end of the interval on `val` is above the task's bar."""
+    if task.pass_above is None:
+        return {}
+    interval = found.interval
+    return {
+        name: ModalityEvaluation(
+            task.name, found.metric, "val", interval.value, interval.low, interval.high, interval.n, task.pass_above,
+            bool(interval.low > task.pass_above),
+        )
+        for name in task.modalities
+    }  # fmt: skip
+
+
+def calibrate_statements(model: SalusModel, examples: Sequence[Example], *, progress: Progress) -> StatementCalibration:
+    """Return the logistic model of a statement's being right, fitted on record-reading questions of `val`."""
+    features, right = [], []
+    for place, example in enumerate(examples):
+        opened = open_record(example.record(), model, interpret=frozenset())
+        for statement in ask(opened, example.question).statements:
+            if statement.verification in {"verified", "mended"}:
+                features.append([statement.mean_logprob, float(statement.verification == "mended")])
+                right.append(float(statement.short == example.answer))
+        progress("record-reading: calibrating statements", (place + 1) / len(examples))
+    truth = np.array(right)
+    intercept, logprob, mended = fit_logistic(np.array(features), truth)
+    return StatementCalibration(float(intercept), float(logprob), float(mended), LEAST_CONFIDENCE, len(truth))

@@ -1,0 +1,71 @@
+"""What a recipe says: which encoders, which tasks, how long. One YAML file makes one model from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """How one modality's encoder is made."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the network, over the plug-in's defaults."""
+    task: str | None = None
+    """Task with options whose answers supervise it; None: self-supervised only."""
+    records_from: tuple[str, ...] = ()
+    """Tasks whose training records feed the self-supervised stage."""
+    pretext_epochs: int = 0
+    """Epochs of the self-supervised stage."""
+    epochs: int = 0
+    """Epochs of the supervised stage."""
+    batch_size: int = 64
+    lr: float = 1e-3
+    """Peak of a one-cycle schedule."""
+    weight_decay: float = 0.05
+    teacher: Literal["none", "gradient_boosting", "random_forest"] = "none"
+    """Model of tables whose out-of-fold probabilities soften the labels."""
+    teacher_weight: float = 0.5
+    """Share of the teacher in the target."""
+
+
+@dataclass(frozen=True)
+class LanguageRecipe:
+    """One stage in which the language model reads soft tokens and facts."""
+
+    steps: int
+    lr: float
+    tasks: Mapping[str, float]
+    """Task → share of the samples. `record-reading` teaches reading facts, `record-reading-alone` reading raw items, `overview`
+    answering what changed."""
+    batch_tokens: int = 1600
+    """Tokens in a batch, padding included."""
+    batch_size: int = 16
+    """Most samples in a batch."""
+    weight_decay: float = 0.01
+    warmup_share: float = 0.05
+    checkpoint_every: int = 50
+    """Steps."""
+    most_examples: int = 1500
+    """Most training examples prepared for a task with options; an open task prepares what is drawn."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes a model, but the data."""
+
+    name: str
+    version: str
+    seed: int
+    backbone: str
+    encoders: Mapping[str, EncoderRecipe]
+    projector: LanguageRecipe
+    """Trains the fuser; encoders and language model are frozen."""
+    language: LanguageRecipe
+    """Trains LoRA and the fuser together."""
+    lora: Mapping[str, Any]
+    fuser: Mapping[str, Any] = field(default_factory=dict)
+    calibration_examples: int = 600
+    """Most `val` examples that calibrate one task."""

@@ -1,0 +1,358 @@
+"""Runs a recipe from start to end: encoders, projector, language model, calibration, model folder.
+
+Every finished stage and every few steps of a running one are on disk, so that the same command goes on where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from salus import registry
+from salus.batch import LanguageExample
+from salus.config import settings_hash
+from salus.encode.encoder import Encoder, Prepared
+from salus.encode.modality import Modality
+from salus.errors import ConfigError, MissingExtra
+from salus.metrics import auroc
+from salus.model import (
+    ModalityEvaluation,
+    ModelConfig,
+    OptionCalibration,
+    SalusModel,
+    add_lora,
+    build_backbone,
+    build_encoder,
+    check_lora,
+    fuser_config,
+    prepare_modality,
+    save_model,
+)
+from salus.task import Example, Split, Task
+from salus.train.calibrate import TaskOnVal, calibrate_options, calibrate_statements, gate
+from salus.train.card import card
+from salus.train.encoder_stage import fit_normaliser, head_probabilities, pretrain, supervise
+from salus.train.examples import build_examples
+from salus.train.language_stage import Progress, mean_loss, train_language
+from salus.train.recipe import LanguageRecipe, Recipe
+
+OTHER_ROUTES = {"record-reading-alone": "record-reading", "overview": "record-reading"}
+"""Names in a recipe's `tasks` that are other routes of one task."""
+VAL_LOSS_EXAMPLES = 60
+STATEMENT_EXAMPLES = 210
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run reads and writes."""
+
+    data: Path
+    """Folder of the cohorts."""
+    work: Path
+    """Checkpoints and log of this run."""
+    out: Path
+    """Model folder that is made."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every stage of a run needs."""
+
+    recipe: Recipe
+    place: Place
+    tasks: _Tasks
+    log: Log
+    progress: Progress
+
+
+def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
+    """Make a model from a recipe and return its folder.
+
+    Raises:
+        ConfigError: a task, modality or cohort that the recipe names is not there, or the work folder is another recipe's.
+    """
+    place.work.mkdir(parents=True, exist_ok=True)
+    _claim(place.work, settings_hash(recipe))
+    run = _Run(recipe, place, _Tasks(place.data), Log(place.work / "log.json"), progress)
+    meter = _meter(place.work)
+    encoders = {}
+    for name in recipe.encoders:
+        with run.log.stage(f"encoder {name}"):
+            encoders[name] = _encoder(run, name)
+    model = _assembled(run, encoders)
+    with run.log.stage("projector"):
+        model.fuser.requires_grad_(True)
+        _language(run, model, recipe.projector, "projector")
+    with run.log.stage("language"):
+        torch.manual_seed(recipe.seed + 7)
+        add_lora(model.backbone, recipe.lora)
+        _language(run, model, recipe.language, "language")
+    with run.log.stage("calibrate"):
+        model.requires_grad_(False)
+        model.config = _calibrated(run, model)
+    trained = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "seed": recipe.seed,
+        "seconds": run.log.seconds(),
+        "energy_kwh": meter.stop(),
+        "log": run.log.rows,
+    }
+    model.config = replace(model.config, recipe_hash=settings_hash(recipe), trained=trained)
+    save_model(model, place.out, model.config, card(model.config, asdict(recipe)))
+    return place.out
+
+
+def _assembled(run: _Run, encoders: Mapping[str, Encoder]) -> SalusModel:
+    """Return a model with trained encoders, a fresh fuser and the backbone as it is; nothing in it requires a gradient."""
+    config, backbone = _config(run.recipe), build_backbone(run.recipe.backbone)
+    config = replace(config, backbone_identity=backbone.identity, fuser={**run.recipe.fuser, "token_rms": backbone.token_rms()})
+    torch.manual_seed(run.recipe.seed)
+    model = SalusModel(config, backbone)
+    for name, encoder in encoders.items():
+        cast(nn.Module, model.encoder(name)).load_state_dict(cast(nn.Module, encoder).state_dict())
+    model.requires_grad_(False)
+    return model
+
+
+class Log:
+    """What a run measured, on disk after every line; survives a kill."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+    def add(self, **row: Any) -> None:
+        """Add a row and write the file."""
+        self.rows.append(row)
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
+        part.replace(self.path)
+
+    def stage(self, name: str) -> _Stage:
+        """Return a context that records how long a stage took."""
+        return _Stage(self, name)
+
+    def seconds(self) -> float:
+        """Return the seconds of all stages, over all sessions of the run."""
+        return float(sum(row.get("seconds", 0.0) for row in self.rows))
+
+
+class _Stage:
+    def __init__(self, log: Log, name: str) -> None:
+        self.log, self.name = log, name
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.log.add(stage=self.name, seconds=round(time.perf_counter() - self.started, 1))
+
+
+class _Tasks:
+    """Tasks and their examples, read once."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.kept: dict[tuple[str, Split], Sequence[Example]] = {}
+
+    def task(self, name: str) -> Task:
+        return cast(Task, registry.load("salus.tasks", OTHER_ROUTES.get(name, name)))
+
+    def examples(self, name: str, split: Split) -> Sequence[Example]:
+        task = self.task(name)
+        key = (task.name, split)
+        if key not in self.kept:
+            if task.folder and not (self.data / task.folder).exists():
+                raise ConfigError(
+                    f"Cannot read task {task.name!r}: there is no '{task.folder}' in '{self.data}'. Set SALUS_DATA, or leave the task out."
+                )
+            self.kept[key] = task.read(self.data, split)
+        return self.kept[key]
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuse what would stop the run only hours later: names of plug-ins, settings of networks."""
+    check_lora(recipe.lora)
+    fuser_config(recipe.fuser, {}, 1)
+    for name, settings in _config(recipe).encoders.items():
+        build_encoder(name, settings)
+    stages = [name for stage in (recipe.projector, recipe.language) for name in stage.tasks]
+    for name in [*stages, *(name for one in recipe.encoders.values() for name in (*one.records_from, *([one.task] if one.task else [])))]:
+        registry.load("salus.tasks", OTHER_ROUTES.get(name, name))
+
+
+def _claim(work: Path, recipe_hash: str) -> None:
+    path = work / "recipe.sha256"
+    if path.exists() and path.read_text(encoding="utf-8").strip() != recipe_hash:
+        raise ConfigError(f"Cannot resume in '{work}': it holds a run of another recipe. Give another --work folder, or delete this one.")
+    path.write_text(recipe_hash + "\n", encoding="utf-8")
+
+
+def _config(recipe: Recipe) -> ModelConfig:
+    encoders = {}
+    for name, one in recipe.encoders.items():
+        modality = cast(Modality, registry.load("salus.modalities", name))
+        encoders[name] = {**modality.encoder_defaults, **one.settings}
+    return ModelConfig(recipe.name, recipe.version, recipe.backbone, "", encoders, dict(recipe.fuser), dict(recipe.lora))
+
+
+def _encoder(run: _Run, name: str) -> Encoder:
+    one = run.recipe.encoders[name]
+    torch.manual_seed(run.recipe.seed)
+    encoder = build_encoder(name, _config(run.recipe).encoders[name])
+    network = cast(nn.Module, encoder)
+    path = run.place.work / f"encoder-{name}.pt"
+    if path.exists():
+        network.load_state_dict(torch.load(path, weights_only=True))
+        network.eval()
+        return encoder
+    halfway = run.place.work / f"encoder-{name}.pretrained.pt"
+    if halfway.exists():
+        network.load_state_dict(torch.load(halfway, weights_only=True))
+    else:
+        _pretrained(run, encoder, name)
+        _keep(network, halfway)
+    if one.task is not None:
+        _supervised(run, encoder, name, run.tasks.task(one.task))
+    _keep(network, path)
+    return encoder
+
+
+def _keep(network: nn.Module, path: Path) -> None:
+    part = path.with_suffix(".part")
+    torch.save(network.state_dict(), part)
+    part.replace(path)
+
+
+def _pretrained(run: _Run, encoder: Encoder, name: str) -> None:
+    one = run.recipe.encoders[name]
+    cast(nn.Module, encoder).train()
+    unique: dict[object, Prepared] = {}  # one record may be asked about many times
+    for source in one.records_from:
+        for _, made in _prepared(encoder, name, run.tasks.examples(source, "train"), run.progress):
+            unique.setdefault(made.item_ids, made)
+    prepared = list(unique.values())
+    if not prepared and one.task is None:
+        raise ConfigError(f"Cannot train the encoder of {name!r}: its recipe names no records. Set records_from or task.")
+    if prepared:
+        fit_normaliser(encoder, prepared)
+    if one.pretext_epochs:
+        pretrain(encoder, prepared, one, seed=run.recipe.seed, progress=_said(run, f"{name}: self-supervised"))
+
+
+def _supervised(run: _Run, encoder: Encoder, name: str, task: Task) -> None:
+    one = run.recipe.encoders[name]
+    cast(nn.Module, encoder).train()
+    pairs = [pair for pair in _prepared(encoder, name, run.tasks.examples(task.name, "train"), run.progress) if pair[0].options]
+    answers = np.array([example.options.index(example.answer) for example, _ in pairs])
+    rows = [made for _, made in pairs]
+    fit_normaliser(encoder, rows)
+    heads = supervise(encoder, rows, answers, one, seed=run.recipe.seed, progress=_said(run, f"{name}: {task.name}"))
+    val = [pair for pair in _prepared(encoder, name, run.tasks.examples(task.name, "val"), run.progress) if pair[0].options]
+    if task.positive is not None and val:
+        place = val[0][0].options.index(task.positive)
+        truth = np.array([float(example.answer == task.positive) for example, _ in val])
+        score = head_probabilities(encoder, heads, [made for _, made in val])[:, place]
+        run.log.add(encoder=name, task=task.name, split="val", metric="auroc", value=round(auroc(truth, score), 4), n=len(truth))
+
+
+def _said(run: _Run, words: str) -> Progress:
+    return lambda detail, share: run.progress(f"{words}, {detail}", share)
+
+
+def _prepared(encoder: Encoder, name: str, examples: Sequence[Example], progress: Progress) -> list[tuple[Example, Prepared]]:
+    found = []
+    for place, example in enumerate(examples):
+        made = prepare_modality(encoder, name, example.record())
+        if made is not None:
+            found.append((example, made))
+        if place % 20 == 0:
+            progress(f"{name}: reading", (place + 1) / len(examples))
+    return found
+
+
+def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> None:
+    drawn = one.steps * one.batch_size / sum(one.tasks.values())
+
+    def pools(split: Split, most: int) -> dict[str, list[LanguageExample]]:
+        made = {}
+        for name in one.tasks:
+            wanted = min(most, math.ceil(one.tasks[name] * drawn)) if is_open(name) else most
+            said = _said(run, f"{stage}: {name} {split}")
+            made[name] = build_examples(model, name, run.tasks.examples(name, split), most=wanted, seed=run.recipe.seed, progress=said)
+        return made
+
+    checkpoint = run.place.work / f"{stage}.pt"
+    train_language(model, pools("train", one.most_examples), one, seed=run.recipe.seed, checkpoint=checkpoint, progress=_said(run, stage))
+    for name in one.tasks:
+        if not is_open(name):
+            found = _on_val(run, model, name)
+            interval = found.interval if found is not None else None
+            if interval is not None:
+                row = {"value": round(interval.value, 4), "low": round(interval.low, 4), "high": round(interval.high, 4), "n": interval.n}
+                run.log.add(stage=stage, task=name, split="val", **row)
+    losses = mean_loss(model, pools("val", VAL_LOSS_EXAMPLES))
+    run.log.add(stage=stage, val_loss={name: round(loss, 5) for name, loss in losses.items()})
+
+
+def is_open(name: str) -> bool:
+    """Return whether a task's examples are drawn once each: those without options, whose answers need no balancing."""
+    return name == "record-reading" or name in OTHER_ROUTES
+
+
+def _on_val(run: _Run, model: SalusModel, name: str) -> TaskOnVal | None:
+    examples = [example for example in run.tasks.examples(name, "val") if example.options][: run.recipe.calibration_examples]
+    return calibrate_options(model, run.tasks.task(name), examples, progress=run.progress) if examples else None
+
+
+def _calibrated(run: _Run, model: SalusModel) -> ModelConfig:
+    evaluations: dict[str, ModalityEvaluation] = {}
+    calibrations: list[OptionCalibration] = []
+    for name in run.recipe.language.tasks:
+        found = None if is_open(name) else _on_val(run, model, name)
+        if found is not None:
+            evaluations |= gate(run.tasks.task(name), found)
+            calibrations += [found.calibration] if found.calibration is not None else []
+    config = replace(model.config, evaluations=evaluations, option_calibrations=tuple(calibrations))
+    model.config = config
+    if "record-reading" in run.recipe.language.tasks:
+        examples = list(run.tasks.examples("record-reading", "val"))
+        step = max(1, len(examples) // STATEMENT_EXAMPLES)
+        chosen = examples[::step][:STATEMENT_EXAMPLES]
+        config = replace(config, statement_calibration=calibrate_statements(model, chosen, progress=run.progress))
+    return config
+
+
+class _Meter:
+    """Energy of this session and of those before it."""
+
+    def __init__(self, path: Path, tracker: Any) -> None:
+        self.path, self.tracker = path, tracker
+
+    def stop(self) -> float:
+        """Return the kilowatt-hours of the run so far."""
+        self.tracker.stop()
+        before = float(json.loads(self.path.read_text(encoding="utf-8"))) if self.path.exists() else 0.0
+        total = before + float(self.tracker.final_emissions_data.energy_consumed)
+        self.path.write_text(json.dumps(total), encoding="utf-8")
+        return total
+
+
+def _meter(work: Path) -> _Meter:
+    try:
+        from codecarbon import OfflineEmissionsTracker  # (extra)
+    except ImportError:
+        raise MissingExtra("record the energy of a training run", "train") from None
+    tracker = OfflineEmissionsTracker(country_iso_code="USA", save_to_file=False, log_level="error", measure_power_secs=30)
+    tracker.start()
+    return _Meter(work / "energy_kwh.json", tracker)

@@ -1,0 +1,118 @@
+"""The evaluation page: every row with its interval and n, curves, subgroups, escaping."""
+
+from __future__ import annotations
+
+from html import escape
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from salus.errors import ConfigError
+from salus.evaluate.page import render_page
+
+NASTY = "<script>alert(1)</script>"
+
+
+def row(**fields: Any) -> dict[str, Any]:
+    return {
+        "task": "icu-death", "split": "test", "role": "final", "model": "salus-base", "metric": "auroc", "value": 0.84449,
+        "low": 0.8071, "high": 0.8802, "n": 601, "seeds": [0, 1], "selected_on": "val", "subgroup": None,
+    } | fields  # fmt: skip
+
+
+def result(*rows: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {
+        "command": "salus evaluate", "commit": "abc", "date": "2026-11-22",
+        "data_hashes": {"icu": "d1"}, "split_hashes": {"icu": "s1"},
+        "prompts": {"icu-death": "Will they?"}, "load_report": {"missing": []}, "rows": list(rows), "curves": {},
+    } | fields  # fmt: skip
+
+
+class Tags(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words += data + "\n"
+
+
+def test_value_interval_n_and_choice_stand_in_the_row() -> None:
+    words = Tags(render_page(result(row()))).words
+    for expected in ("0.844", "0.807 to 0.880", "601", "0, 1", "val", "salus-base"):
+        assert expected in words
+
+
+def test_missing_interval_and_value_are_said() -> None:
+    words = Tags(render_page(result(row(low=None, high=None), row(value=None, low=None, high=None, role="baseline")))).words
+    assert "no interval" in words and "not measured" in words
+
+
+def test_final_rows_come_first() -> None:
+    page = render_page(result(row(role="ablation", model="shuffled"), row(role="baseline", model="forest"), row()))
+    section = page[page.index('id="task-icu-death"') :]
+    assert section.index("salus-base") < section.index("forest") < section.index("shuffled")
+
+
+def test_subgroups_stand_apart_and_their_absence_is_said() -> None:
+    words = Tags(render_page(result(row(), row(subgroup={"sex": "female"}, n=260), row(subgroup={"age_band": "65-79"})))).words
+    assert "sex: female" in words and "age band: 65-79" in words and "260" in words
+    assert "No subgroup is known" not in words
+    assert (
+        "No subgroup is known for this task: whether it works equally well for all patients was not measured."
+        in Tags(render_page(result(row()))).words
+    )
+
+
+def test_curves_are_drawn() -> None:
+    curves = {
+        "roc": [[0.0, 0.0], [0.2, 0.7], [1.0, 1.0]],
+        "reliability": [{"mean_predicted": 0.1, "observed": 0.12, "n": 40}, {"mean_predicted": 0.6, "observed": 0.5, "n": 0}],
+        "risk_coverage": [[0.5, 0.05], [1.0, 0.1]],
+    }
+    page = render_page(result(row(), curves={"icu-death": curves}))
+    for title in ("ROC, icu-death", "Reliability, icu-death", "Risk and coverage, icu-death"):
+        assert f"<title>{title}</title>" in page
+    assert page.count("<circle") == 1 + 2  # the filled bin, and the interval of the one row, which stands in two tables
+    assert "<title>ROC" not in render_page(result(row()))
+
+
+def test_interval_is_drawn_on_its_scale() -> None:
+    # 0.5 lies in the middle of the line from 2 to 118.
+    assert 'cx="60.0"' in render_page(result(row(value=0.5, low=0.4, high=0.6)))
+    assert 'cx="60.0"' in render_page(result(row(metric="auroc difference from forest", value=0.0, low=-0.1, high=0.1)))
+    assert "cx=" not in render_page(result(row(metric="exact_match_count", value=3.0, low=2.0, high=4.0)))
+
+
+def test_provenance_is_on_the_page() -> None:
+    words = Tags(render_page(result(row()))).words
+    for expected in ("salus evaluate", "abc", "2026-11-22", "d1", "s1", "Will they?", "missing"):
+        assert expected in words
+
+
+def test_everything_is_escaped() -> None:
+    nasty = row(task=NASTY, model=NASTY, metric=NASTY, split=NASTY, seeds=NASTY, selected_on=NASTY)
+    curves = {NASTY: {"roc": [[0, 0], [1, 1]]}}
+    page = render_page(result(nasty, row(task=NASTY, subgroup={NASTY: NASTY}), command=NASTY, prompts={NASTY: NASTY}, curves=curves))
+    assert "script" not in Tags(page).tags
+    assert escape(NASTY) in page
+
+
+def test_no_rows() -> None:
+    with pytest.raises(ConfigError) as error:
+        render_page(result())
+    assert str(error.value) == "Cannot make the evaluation page: the results hold no rows. Run salus evaluate again."
+
+
+def test_a_row_without_its_interval_is_refused() -> None:
+    broken = row()
+    del broken["low"], broken["n"]
+    with pytest.raises(ConfigError) as error:
+        render_page(result(row(), broken))
+    assert str(error.value) == "Cannot make the evaluation page: row 1 lacks low, n. Run salus evaluate again."

@@ -1,0 +1,65 @@
+"""The names that others build on: a change here is a change for every plug-in, and needs a line in the changelog."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+NAMES = {
+    "salus": {"__version__"},
+    "salus.errors": {
+        "Bug", "ConfigError", "ContextLengthError", "FormatError", "InputError", "MissingExtra", "ModelError", "SalusError",
+        "SeveralPatientsError", "UnitError", "UserFixable",
+    },
+    "salus.registry": {"forget", "load", "names"},
+    "salus.units": {"check", "convert", "number", "printed", "words"},
+    "salus.task": {"Example", "Task"},
+    "salus.record.patient": {
+        "Code", "Content", "Image", "Instant", "Item", "Offset", "PatientRecord", "ReadReport", "ReferenceRange", "Signal",
+        "Skipped", "Sound", "Source", "item_id",
+    },
+    "salus.record.claims": {"forget", "modality_of"},
+    "salus.record.variables": {"Variable", "display_of", "forget", "key_of", "series_key", "variable_of", "variables"},
+    "salus.record.read.reader": {"FileRead", "Found", "ReadOptions", "Reader"},
+    "salus.encode.encoder": {"Encoded", "Encoder", "Prepared", "encode", "stack"},
+    "salus.encode.modality": {"Measurement", "Modality"},
+    "salus.reason.facts": {"Fact", "Quantity"},
+    "salus.generate.answer": {"Answer", "Disclosure", "OptionScore", "Statement"},
+}  # fmt: skip
+"""Public classes and functions that each contract module defines itself."""
+
+FIELDS = {
+    "salus.encode.modality.Modality": (
+        "name", "title", "claims", "example", "variables", "token_budget", "build_encoder", "encoder_defaults", "measure",
+    ),
+    "salus.record.read.reader.Reader": ("name", "title", "recognises", "read", "priority"),
+    "salus.task.Task": (
+        "name", "title", "modalities", "metric", "read", "folder", "licence", "may_shape_shipped_weights", "positive", "pass_above",
+    ),
+}  # fmt: skip
+"""What a plug-in declares, in order: it may be given by position."""
+
+
+def public_names(module_name: str) -> set[str]:
+    """Return the public classes and functions that a module defines itself, and its version."""
+    module = importlib.import_module(module_name)
+    kept = {"__version__"} & set(vars(module))
+    for name, value in vars(module).items():
+        is_own = getattr(value, "__module__", None) == module_name
+        if is_own and not name.startswith("_") and (inspect.isclass(value) or callable(value)):
+            kept.add(name)
+    return kept
+
+
+@pytest.mark.parametrize("module_name", NAMES)
+def test_public_names_are_these(module_name: str) -> None:
+    assert public_names(module_name) == NAMES[module_name]
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_plug_in_fields_are_these(path: str) -> None:
+    module_name, _, name = path.rpartition(".")
+    declared = getattr(importlib.import_module(module_name), name)
+    assert tuple(inspect.signature(declared).parameters) == FIELDS[path]
