@@ -31,7 +31,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/.installed-demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -c constraints.txt -e '.[images]'
+	$(PIP) -c constraints.txt -e .
 	$(PIP) --no-deps $(EMBEDDED)
 	@touch $@
 

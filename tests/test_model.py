@@ -14,14 +14,21 @@ from safetensors.torch import load_file, save_file
 from tests.tiny_model import ENCODERS, LORA, QUESTION, patient, tiny_model
 from torch import Tensor
 
-from salus import cli
+from salus import cli, pipeline
 from salus.config import settings_from
 from salus.errors import ConfigError, ModelError
-from salus.model import ModelConfig, SalusModel, add_lora, build_backbone, load_config, load_model, own_tensors, save_model
+from salus.model import ModelConfig, SalusModel, add_lora, build_backbone, load_config, load_model, load_tensors, own_tensors, save_model
 from salus.pipeline import ask, open_record
+from salus.reason.huggingface import best_dtype
 from salus.reason.tiny_backbone import write_tiny_backbone
 
 TABLE = "time_h,heart_rate [/min],creatinine [mg/dL]\n1,88,1.1\n20,104,1.9\n40,112,2.4\n"
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights seldom end an answer."""
+    monkeypatch.setattr(pipeline, "MOST_TOKENS", 60)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,7 @@ def test_peft_reads_the_adapter_folder(saved: Path, tiny_backbone: Path) -> None
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_backbone, dtype=torch.float32), saved / "adapter")
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_backbone, dtype=best_dtype()), saved / "adapter").float()
     ours = load_model(saved).backbone.model.float()
     ids = torch.arange(20)[None]
     with torch.inference_mode():
@@ -142,7 +149,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         f"1 such in all. {RESTORE}",
     ),
     "truncated": (
-        cut_file(ONE, 5000),
+        cut_file(ONE, -100),
         "Cannot load model '{folder}': model.safetensors is damaged (Error while deserializing header: incomplete metadata, file not "
         "fully covered). Restore the folder; nothing was loaded.",
     ),
@@ -185,7 +192,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "wrong type": (
         config_of(lambda t: t.update(name=3)),
-        "Cannot read settings '{folder}/config.json': wrong value type for field \"name\" - should be \"str\" instead of value \"3\" of "
+        'Cannot read settings \'{folder}/config.json\': wrong value type for field "name" - should be "str" instead of value "3" of '
         'type "int". Mend that key.',
     ),
     "unknown setting of an encoder": (
@@ -220,7 +227,9 @@ def test_the_folder_unaltered_answers(folder: Path, table: Path, tmp_path: Path,
 
 def test_another_language_model_is_refused(folder: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tiny_backbone(tmp_path / "other", seed=1)
-    status = cli.main(["ask", str(table), "x", "--model", str(folder), "--backbone", str(tmp_path / "other"), "--report", str(tmp_path / "r.html")])
+    status = cli.main(
+        ["ask", str(table), "x", "--model", str(folder), "--backbone", str(tmp_path / "other"), "--report", str(tmp_path / "r.html")]
+    )
     trained, _ = load_config(folder)
     given = build_backbone(str(tmp_path / "other")).identity
     assert status == 1 and not (tmp_path / "r.html").exists()
@@ -236,13 +245,13 @@ def test_the_same_language_model_may_lie_elsewhere(folder: Path, tiny_backbone: 
     assert all(torch.equal(a, b) for a, b in zip(own_tensors(moved).values(), own_tensors(load_model(folder)).values(), strict=True))
 
 
-def test_nothing_is_loaded_when_one_tensor_is_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    DAMAGE["extra"][0](folder)
-    copied: list[object] = []
-    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, other: copied.append(other))
-    with pytest.raises(ModelError):
-        load_model(folder)
-    assert copied == []
+def test_nothing_is_loaded_when_one_tensor_is_wrong(folder: Path) -> None:
+    model = load_model(folder)
+    before = {name: tensor.clone() for name, tensor in own_tensors(model).items()}
+    found = {name: tensor + 1 for name, tensor in before.items()} | {"spare": torch.zeros(1)}
+    with pytest.raises(ModelError, match="tensor 'spare' is not part of this model"):
+        load_tensors(model, found, "folder")
+    assert all(torch.equal(before[name], tensor) for name, tensor in own_tensors(model).items())
 
 
 def test_a_modality_without_a_network_has_no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:

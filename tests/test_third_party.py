@@ -157,3 +157,36 @@ def test_two_packages_that_claim_one_column_are_refused(site: Site, tmp_path: Pa
     assert done.stderr.strip() == (
         "salus: Cannot assign modalities: both 'lungs' and 'spirometry' claim 'column:fev1_post'. Remove the claim from one plug-in."
     )
+
+
+RECIPE = """
+name: lungs
+version: 0.1.0
+seed: 0
+backbone: {backbone}
+encoders:
+  spirometry: {{task: spirometry-obstruction, records_from: [spirometry-obstruction], pretext_epochs: 2, epochs: 20, batch_size: 50, lr: 0.01}}
+examples: {{spirometry-obstruction: 64}}
+projector: {{steps: 30, lr: 0.01, batch_size: 16, tasks: {{spirometry-obstruction: 1.0}}}}
+lora: {{r: 2, alpha: 4}}
+language: {{steps: 30, lr: 0.005, batch_size: 16, tasks: {{spirometry-obstruction: 1.0}}}}
+"""
+
+
+def test_it_trains_evaluates_and_answers_through_the_command_line(site: Site, tiny_backbone: Path, tmp_path: Path) -> None:
+    recipe, model, result = tmp_path / "recipe.yaml", tmp_path / "model", tmp_path / "result.json"
+    recipe.write_text(RECIPE.format(backbone=tiny_backbone), encoding="utf-8")
+    trained = site.salus("train", str(recipe), "--data", str(tmp_path), "--work", str(tmp_path / "work"), "--out", str(model))
+    assert trained.returncode == 0, trained.stderr
+
+    arguments = ("--model", str(model), "--tasks", "spirometry-obstruction", "--split", "test", "--out", str(result))
+    evaluated = site.salus("evaluate", *arguments)
+    assert evaluated.returncode == 0, evaluated.stderr
+    rows = json.loads(result.read_text(encoding="utf-8"))["rows"]
+    final = next(row for row in rows if row["role"] == "final" and row["metric"] in {"auroc", "accuracy"} and not row["subgroup"])
+    assert final["n"] == 60 and final["low"] <= final["value"] <= final["high"]
+
+    asked = site.salus("ask", str(site.patient), "What is the latest post-bronchodilator FVC?", "--model", str(model), "--json")
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    assert answer["disclosure"]["model"] == "lungs" and "Not for clinical use" in answer["disclosure"]["text"]

@@ -68,8 +68,25 @@ def patient(number: int, *, without: tuple[str, ...] = ()) -> PatientRecord:
     """Return a made-up patient: age and sex, three series, two events, a note; some modalities left out."""
     source, name = random.Random(number), f"patient-{number}"
     items = [
-        item(name, "age", "ehr", Code("http://loinc.org", "30525-0", "age"), 0.0, value=float(source.randint(30, 90)), unit="a", category="demographic"),
-        item(name, "sex", "ehr", Code("http://loinc.org", "76689-9", "sex"), 0.0, value=source.choice(["female", "male"]), category="demographic"),
+        item(
+            name,
+            "age",
+            "ehr",
+            Code("http://loinc.org", "30525-0", "age"),
+            0.0,
+            value=float(source.randint(30, 90)),
+            unit="a",
+            category="demographic",
+        ),
+        item(
+            name,
+            "sex",
+            "ehr",
+            Code("http://loinc.org", "76689-9", "sex"),
+            0.0,
+            value=source.choice(["female", "male"]),
+            category="demographic",
+        ),
     ]
     for code, (display, unit, low, high) in SERIES.items():
         for place in range(source.randint(2, 5)):

@@ -49,7 +49,7 @@ def make_example(
 ) -> LanguageExample:
     """Return the example of one prompt text and answer."""
     backbone = model.backbone
-    ids = backbone.ids(asked + model.frame.after_question)
+    ids = backbone.ids(asked) + backbone.ids(model.frame.after_question, is_frame=True)
     first = tuple(backbone.ids(option)[0] for option in options)
     first = first if len(set(first)) == len(first) else ()
     right = list(options).index(answer) if first and answer in options else -1
@@ -83,8 +83,8 @@ def answer_logits(model: SalusModel, batch: Sequence[LanguageExample]) -> list[T
     """Return for each example the (answer tokens, vocabulary) logits that predict its answer, float32."""
     backbone = model.backbone
     fused = fused_batch(model, batch)
-    before = backbone.embed([Piece(text=model.frame.before_record)])
-    after = backbone.embed([Piece(text=model.frame.after_record)])
+    before = backbone.embed([Piece(text=model.frame.before_record, is_frame=True)])
+    after = backbone.embed([Piece(text=model.frame.after_record, is_frame=True)])
     table = backbone.core.get_input_embeddings()
     rows, starts = [], []
     for row, example in enumerate(batch):

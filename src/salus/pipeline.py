@@ -149,7 +149,8 @@ def facts_for(record: PatientRecord, question: str) -> Retrieved:
     """Return the facts that go into the prompt of a question."""
     found = look_up(record, question, budget=OVERVIEW_FACTS)
     about = SUBJECT_FACTS if found.asked else OPEN_FACTS
-    most = about if found.subjects else OVERVIEW_FACTS if found.is_matched else UNMATCHED_FACTS
+    is_overview = found.is_matched and found.facts[:1] and found.facts[0].kind != "excerpt"
+    most = about if found.subjects else OVERVIEW_FACTS if is_overview else UNMATCHED_FACTS
     return replace(found, facts=found.facts[:most])
 
 

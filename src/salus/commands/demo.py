@@ -20,7 +20,8 @@ from salus.record.read.folder import one_patient, read_path
 
 QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What changed, what matters?", ()),
-    ("How high did the creatinine get, and which medicines are active?", ()),
+    ("How high did the creatinine get?", ()),
+    ("Which medicines are active?", ()),
     ("Is this heart sound normal or abnormal?", ("normal", "abnormal")),
     ("Will this patient die in hospital?", ("yes", "no")),
 )

@@ -64,5 +64,6 @@ def data_folder(given: Path | None) -> Path:
     """
     named = given or (Path(os.environ["SALUS_DATA"]) if os.environ.get("SALUS_DATA") else None)
     if named is None or not named.is_dir():
-        raise ConfigError(f"Cannot find the data: {named or 'no folder'} is not there. Give --data FOLDER, or set SALUS_DATA.")
+        what = "no folder is named" if named is None else f"'{named}' is not there"
+        raise ConfigError(f"Cannot find the data: {what}. Give --data FOLDER, or set SALUS_DATA.")
     return named

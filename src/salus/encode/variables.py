@@ -203,7 +203,7 @@ class VariableEncoder(nn.Module):
             if isinstance(item.value, str) and key in self.categories:
                 for word in self.categories[key]:
                     points[self.place[f"{key}={word}"]].append((at, float(item.value == word)))
-            elif item.number is not None and key in self.place and is_usable(item) and np.isfinite(at):
+            elif item.number is not None and key in self.place and is_usable(item) and at >= 0:  # NaN is not
                 points[self.place[key]].append((at, item.number))
                 used += [] if is_constant else [item.id]
         if not used:
@@ -215,7 +215,7 @@ class VariableEncoder(nn.Module):
             "features": summarise(hours, values, window_h=self.window_h),
             "grid": gridded(hours, values, window_h=self.window_h, steps=self.steps),
         }
-        return Prepared(arrays, (tuple(used),) * self.tokens, np.full(self.tokens, end_h * 3600.0, dtype=np.float32))
+        return Prepared(arrays, (tuple(sorted(used)),) * self.tokens, np.full(self.tokens, end_h * 3600.0, dtype=np.float32))
 
     def fit(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         """Learn the normalisation from training patients: features (n, V, F), grid (n, S, V)."""
@@ -264,5 +264,6 @@ class MaskedSummaries(nn.Module):
         losses = []
         for member, decoder in zip(encoder.members, self.decoders, strict=True):
             predicted = torch.bmm(member(x, hidden, pooled_only=False)[:, 1:].transpose(0, 1), decoder).transpose(0, 1)
-            losses.append(functional.smooth_l1_loss(predicted[wanted], x[wanted]))
+            each = functional.smooth_l1_loss(predicted[wanted], x[wanted], reduction="sum")
+            losses.append(each / wanted.sum().clamp_min(1))  # a small batch may hide nothing
         return torch.stack(losses).sum()

@@ -15,7 +15,6 @@ from salus.metrics import Floats, accuracy, bootstrap, calibration_error, reliab
 from salus.model import SalusModel
 from salus.pipeline import ask, open_record
 from salus.reason import prompt
-from salus.reason.backbone import Piece
 from salus.reason.raw import raw_lines
 from salus.task import Example
 
@@ -71,7 +70,7 @@ def alone_answer(model: SalusModel, example: Example) -> str:
     fused = model.fuse([prepared])
     session = model.backbone.session(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
     lines, _ = raw_lines(record, example.question)
-    asked = [Piece(text=prompt.question_text(example.question, lines) + model.frame.after_question)]
+    asked = prompt.words(model.frame, prompt.question_text(example.question, lines))
     written = [line.text for line in session.write(asked, _copies(lines), max_new_tokens=ALONE_TOKENS)]
     return written[0] if written else ""
 

@@ -26,7 +26,6 @@ from salus.metrics import Interval, accuracy, auroc, bootstrap
 from salus.model import SalusModel, load_model
 from salus.pipeline import ask, open_record
 from salus.reason import prompt
-from salus.reason.backbone import Piece
 from salus.record.patient import PatientRecord
 from salus.record.timeline import clock
 from salus.task import Example, Split, Task
@@ -139,7 +138,7 @@ def _free(
         for name, modalities in (("salus", frozenset(task.modalities)), ("text only (no soft tokens)", frozenset[str]())):
             fused = model.fuse([model.prepare(record, modalities)])
             session = model.backbone.session(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
-            asked = [Piece(text=prompt.question_text(example.question, []) + model.frame.after_question)]
+            asked = prompt.words(model.frame, prompt.question_text(example.question, []))
             lines = [line.text for line in session.write(asked, [], max_new_tokens=FREE_TOKENS)]
             outcomes[name].append(normalised(lines[0] if lines else "") == normalised(example.answer))
         outcomes["majority"].append(normalised(example.answer) == common)

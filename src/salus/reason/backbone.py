@@ -17,6 +17,9 @@ class Piece:
     """A stretch of a prompt: text, or soft tokens."""
 
     text: str = ""
+    is_frame: bool = False
+    """True for the prompt's own fixed words: only there does a chat template's control token (`<|im_end|>`) act as one. In a note or a
+    question it is plain characters, so that evidence cannot end the user's turn."""
     soft: Tensor | None = None
     """(T, D); takes the place of text."""
 

@@ -99,9 +99,9 @@ class HuggingFaceBackbone(nn.Module):
             digest.update(f"{name} {tuple(tensor.shape)}".encode() + start.numpy().tobytes())
         return digest.hexdigest()[:12]
 
-    def ids(self, text: str) -> list[int]:
-        """Return token ids without special additions."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def ids(self, text: str, *, is_frame: bool = False) -> list[int]:
+        """Return token ids without special additions; control tokens in the text act as such only in the prompt's frame."""
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=not is_frame)["input_ids"])
 
     def embed(self, pieces: Sequence[Piece]) -> Tensor:
         """Return (T, D) input embeddings of a mixed prompt, in the model's dtype."""
@@ -111,7 +111,7 @@ class HuggingFaceBackbone(nn.Module):
             if piece.soft is not None:
                 parts.append(piece.soft.to(table.weight.dtype))
             elif piece.text:
-                parts.append(table(torch.tensor(self.ids(piece.text), device=table.weight.device)))
+                parts.append(table(torch.tensor(self.ids(piece.text, is_frame=piece.is_frame), device=table.weight.device)))
         return torch.cat(parts) if parts else table.weight.new_zeros(0, self.width)
 
     def hidden(self, embeds: Tensor, attention_mask: Tensor) -> Tensor:

@@ -195,6 +195,10 @@ def _age_from_birth(record: PatientRecord) -> tuple[Fact, ...]:
     )
 
 
+MEASURED_DIGITS = 3
+"""Significant digits of a number that a rule measured from content."""
+
+
 def measured_by_item(record: PatientRecord) -> dict[str, tuple[Measurement, ...]]:
     """Return item id → the numbers that its modality's plug-in measures from its content by a stated rule; loads the content.
 
@@ -222,7 +226,8 @@ def measurements(record: PatientRecord) -> tuple[Fact, ...]:
     for item_id, measured in measured_by_item(record).items():
         item = by_id[item_id]
         for found in measured:
-            value = with_unit(printed_number(found.value), found.unit)
+            number = float(f"{found.value:.{MEASURED_DIGITS}g}") if abs(found.value) < 10**MEASURED_DIGITS else float(round(found.value))
+            value = with_unit(printed_number(number), found.unit)
             facts.append(
                 Fact(
                     kind="measurement",
@@ -231,7 +236,7 @@ def measurements(record: PatientRecord) -> tuple[Fact, ...]:
                     text=f"{found.name[:1].upper()}{found.name[1:]}: {value}, measured by rule.",
                     short=value,
                     item_ids=(item.id,),
-                    quantities=(Quantity(printed_number(found.value), found.value, found.unit),),
+                    quantities=(Quantity(printed_number(number), number, found.unit),),
                     source=found.rule,
                 )
             )

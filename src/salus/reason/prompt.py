@@ -50,12 +50,17 @@ def prefix(frame: Frame, soft: Tensor) -> list[Piece]:
         frame: from `frame_of`.
         soft: (T, D) soft tokens of the record, missing ones already dropped.
     """
-    return [Piece(text=frame.before_record), Piece(soft=soft), Piece(text=frame.after_record)]
+    return [Piece(text=frame.before_record, is_frame=True), Piece(soft=soft), Piece(text=frame.after_record, is_frame=True)]
 
 
 def question(frame: Frame, asked: str, facts: Sequence[Fact], options: Sequence[str] = ()) -> list[Piece]:
     """Return the part of the prompt that is new for each question."""
-    return [Piece(text=question_text(asked, [fact.text for fact in facts], options) + frame.after_question)]
+    return words(frame, question_text(asked, [fact.text for fact in facts], options))
+
+
+def words(frame: Frame, text: str) -> list[Piece]:
+    """Return any question text with the frame's words after it."""
+    return [Piece(text=text), Piece(text=frame.after_question, is_frame=True)]
 
 
 def question_text(asked: str, lines: Sequence[str], options: Sequence[str] = ()) -> str:

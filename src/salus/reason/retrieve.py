@@ -134,7 +134,10 @@ def look_up(record: PatientRecord, question: str, *, budget: int = 10) -> Retrie
         facts, subjects = _about_variables(record, series, mentioned, kinds)
         quoted = excerpts(record, words) if _has(words, *NOTE) or all(fact.kind == "not_recorded" for fact in facts) else ()
         facts = (*quoted, *facts) if _has(words, *NOTE) else (*facts, *quoted)
-        return Retrieved((*names, *facts)[:budget], _answerable(kinds, facts), subjects, True)
+        if lists_asked:
+            lists = tuple(listed(record, kind) for kind in lists_asked)
+            facts, subjects = (*facts[:1], *lists, *facts[1:]), (*subjects, *(fact.subject for fact in lists))
+        return Retrieved((*names, *facts)[:budget], _answerable(kinds | set(lists_asked), facts), subjects, True)
     if names:
         return Retrieved(names[:budget], frozenset(fact.kind for fact in names), tuple(fact.subject for fact in names), True)
     if person:
@@ -396,7 +399,7 @@ def _in_general(record: PatientRecord, series: Mapping[str, Series], question: s
         general: tuple[Fact, ...] = (*changed, *standing)
     else:
         general = _unique(chain.from_iterable(zip_longest(changed, standing)))
-    facts = _unique((*measured_facts, *quoted, *general))[:budget]
+    facts = _unique((*measured_facts, *quoted) if measured_facts else (*quoted, *general))[:budget]
     asked: frozenset[FactKind] = frozenset()
     if measured_facts:
         asked = frozenset(("measurement",))

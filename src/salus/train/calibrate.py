@@ -27,8 +27,8 @@ class TaskOnVal:
     calibration: OptionCalibration | None
 
 
-def calibrate_options(model: SalusModel, task: Task, examples: Sequence[Example], *, progress: Progress) -> TaskOnVal:
-    """Return the metric on `val` and, for a question with two options and one fixed wording, its Platt scaling."""
+def val_questions(model: SalusModel, task: Task, examples: Sequence[Example], *, progress: Progress) -> list[OptionQuestion]:
+    """Return the encoded questions of a task; encoders are frozen after their stage, so these serve every later stage."""
     questions = []
     for place, example in enumerate(examples):
         record = example.record()
@@ -36,6 +36,11 @@ def calibrate_options(model: SalusModel, task: Task, examples: Sequence[Example]
         asked = option_prompt(record, example.question, example.options)
         questions.append(OptionQuestion(encoded_record(model, prepared), asked, example.options))
         progress(f"{task.name}: reading val", (place + 1) / len(examples))
+    return questions
+
+
+def calibrate_options(model: SalusModel, task: Task, examples: Sequence[Example], questions: Sequence[OptionQuestion]) -> TaskOnVal:
+    """Return the metric on `val` and, for a question with two options and one fixed wording, its Platt scaling."""
     scores = option_logprobs(model, questions)
     groups = [example.subject_id for example in examples]
     if task.metric != "auroc" or task.positive is None:

@@ -6,6 +6,7 @@ prompt, the same answer form.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -94,10 +95,9 @@ def build_examples(
         progress: called with words and a share of 1.
     """
     random_source = random.Random(f"{seed}:{name}")
-    drawn = list(examples)
-    random_source.shuffle(drawn)
+    chosen = drawn_evenly(examples, most, random_source)
     made: list[LanguageExample] = []
-    for place, example in enumerate(drawn[:most]):
+    for place, example in enumerate(chosen):
         record = example.record()
         encoded = encoded_record(model, model.prepare(record))
         if example.options:
@@ -111,5 +111,21 @@ def build_examples(
             made += [] if one is None else [one]
         else:
             made.append(make_example(model, encoded, prompt.question_text(example.question, []), example.answer))
-        progress(f"{len(made)} examples", (place + 1) / min(most, len(drawn)))
+        progress(f"{len(made)} examples", (place + 1) / len(chosen))
     return made
+
+
+def drawn_evenly(examples: Sequence[Example], most: int, random_source: random.Random) -> list[Example]:
+    """Return at most `most` examples in random order; answers of questions with options about equally often, as far as there are any."""
+    shuffled = list(examples)
+    random_source.shuffle(shuffled)
+    answers = sorted({example.answer for example in shuffled if example.options})
+    room = dict.fromkeys(answers, math.ceil(most / max(len(answers), 1)))
+    kept: list[Example] = []
+    for example in shuffled:
+        if not example.options:
+            kept.append(example)
+        elif room[example.answer] > 0:
+            room[example.answer] -= 1
+            kept.append(example)
+    return kept[:most]

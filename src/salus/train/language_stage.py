@@ -156,14 +156,20 @@ def _save(model: SalusModel, optimiser: Any, path: Path, step: int) -> None:
     os.replace(part, path)  # noqa: PTH105  (atomic on one file system)
 
 
-def _resume(model: SalusModel, optimiser: Any, path: Path) -> int:
-    if not path.exists():
-        return 0
-    kept = torch.load(path, weights_only=True)
+def load_checkpoint(model: SalusModel, path: Path) -> dict[str, Any]:
+    """Put the trained tensors of a checkpoint into a model and return the whole checkpoint."""
+    kept: dict[str, Any] = torch.load(path, weights_only=True)
     own = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in kept["tensors"].items():
             own[name].copy_(tensor)
+    return kept
+
+
+def _resume(model: SalusModel, optimiser: Any, path: Path) -> int:
+    if not path.exists():
+        return 0
+    kept = load_checkpoint(model, path)
     optimiser.load_state_dict(kept["optimiser"])
     return int(kept["step"])
 

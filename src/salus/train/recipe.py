@@ -48,8 +48,6 @@ class LanguageRecipe:
     warmup_share: float = 0.05
     checkpoint_every: int = 50
     """Steps."""
-    most_examples: int = 1500
-    """Most training examples prepared for a task with options; an open task prepares what is drawn."""
 
 
 @dataclass(frozen=True)
@@ -67,5 +65,7 @@ class Recipe:
     """Trains LoRA and the fuser together."""
     lora: Mapping[str, Any]
     fuser: Mapping[str, Any] = field(default_factory=dict)
+    examples: Mapping[str, int] = field(default_factory=dict)
+    """Task → training examples prepared for the language stages; a task with options takes its answers about equally often."""
     calibration_examples: int = 600
     """Most `val` examples that calibrate one task."""

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from salus import registry
-from salus.batch import LanguageExample
+from salus.batch import LanguageExample, OptionQuestion
 from salus.config import settings_hash
 from salus.encode.encoder import Encoder, Prepared
 from salus.encode.modality import Modality
@@ -39,15 +39,17 @@ from salus.model import (
     save_model,
 )
 from salus.task import Example, Split, Task
-from salus.train.calibrate import TaskOnVal, calibrate_options, calibrate_statements, gate
+from salus.train.calibrate import TaskOnVal, calibrate_options, calibrate_statements, gate, val_questions
 from salus.train.card import card
 from salus.train.encoder_stage import fit_normaliser, head_probabilities, pretrain, supervise
 from salus.train.examples import build_examples
-from salus.train.language_stage import Progress, mean_loss, train_language
+from salus.train.language_stage import Progress, load_checkpoint, mean_loss, train_language
 from salus.train.recipe import LanguageRecipe, Recipe
 
 OTHER_ROUTES = {"record-reading-alone": "record-reading", "overview": "record-reading"}
 """Names in a recipe's `tasks` that are other routes of one task."""
+EXAMPLES = 1000
+"""Training examples of a task that the recipe's `examples` does not name."""
 VAL_LOSS_EXAMPLES = 60
 STATEMENT_EXAMPLES = 210
 
@@ -73,6 +75,8 @@ class _Run:
     tasks: _Tasks
     log: Log
     progress: Progress
+    asked: dict[str, list[OptionQuestion]] = field(default_factory=dict)
+    """Encoded `val` questions by task, made once."""
 
 
 def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
@@ -81,6 +85,7 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
     Raises:
         ConfigError: a task, modality or cohort that the recipe names is not there, or the work folder is another recipe's.
     """
+    _check(recipe)
     place.work.mkdir(parents=True, exist_ok=True)
     _claim(place.work, settings_hash(recipe))
     run = _Run(recipe, place, _Tasks(place.data), Log(place.work / "log.json"), progress)
@@ -121,7 +126,7 @@ def _assembled(run: _Run, encoders: Mapping[str, Encoder]) -> SalusModel:
     for name, encoder in encoders.items():
         cast(nn.Module, model.encoder(name)).load_state_dict(cast(nn.Module, encoder).state_dict())
     model.requires_grad_(False)
-    return model
+    return model.eval()  # examples are encoded once: never with an encoder's dropout
 
 
 class Log:
@@ -237,11 +242,10 @@ def _keep(network: nn.Module, path: Path) -> None:
 def _pretrained(run: _Run, encoder: Encoder, name: str) -> None:
     one = run.recipe.encoders[name]
     cast(nn.Module, encoder).train()
-    unique: dict[object, Prepared] = {}  # one record may be asked about many times
+    prepared: list[Prepared] = []
     for source in one.records_from:
-        for _, made in _prepared(encoder, name, run.tasks.examples(source, "train"), run.progress):
-            unique.setdefault(made.item_ids, made)
-    prepared = list(unique.values())
+        subjects = {example.subject_id: example for example in run.tasks.examples(source, "train")}  # one may be asked about many times
+        prepared += [made for _, made in _prepared(encoder, name, list(subjects.values()), run.progress)]
     if not prepared and one.task is None:
         raise ConfigError(f"Cannot train the encoder of {name!r}: its recipe names no records. Set records_from or task.")
     if prepared:
@@ -282,18 +286,18 @@ def _prepared(encoder: Encoder, name: str, examples: Sequence[Example], progress
 
 
 def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> None:
-    drawn = one.steps * one.batch_size / sum(one.tasks.values())
-
-    def pools(split: Split, most: int) -> dict[str, list[LanguageExample]]:
+    def pools(split: Split, most: float) -> dict[str, list[LanguageExample]]:
         made = {}
         for name in one.tasks:
-            wanted = min(most, math.ceil(one.tasks[name] * drawn)) if is_open(name) else most
-            said = _said(run, f"{stage}: {name} {split}")
-            made[name] = build_examples(model, name, run.tasks.examples(name, split), most=wanted, seed=run.recipe.seed, progress=said)
+            wanted = int(min(most, run.recipe.examples.get(name, EXAMPLES)))
+            made[name] = _kept(run, model, name, split, wanted, _said(run, f"{stage}: {name} {split}"))
         return made
 
-    checkpoint = run.place.work / f"{stage}.pt"
-    train_language(model, pools("train", one.most_examples), one, seed=run.recipe.seed, checkpoint=checkpoint, progress=_said(run, stage))
+    checkpoint, done = run.place.work / f"{stage}.pt", run.place.work / f"{stage}.done"
+    if done.exists():
+        load_checkpoint(model, checkpoint)
+        return
+    train_language(model, pools("train", math.inf), one, seed=run.recipe.seed, checkpoint=checkpoint, progress=_said(run, stage))
     for name in one.tasks:
         if not is_open(name):
             found = _on_val(run, model, name)
@@ -303,6 +307,19 @@ def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> 
                 run.log.add(stage=stage, task=name, split="val", **row)
     losses = mean_loss(model, pools("val", VAL_LOSS_EXAMPLES))
     run.log.add(stage=stage, val_loss={name: round(loss, 5) for name, loss in losses.items()})
+    done.touch()
+
+
+def _kept(run: _Run, model: SalusModel, name: str, split: Split, wanted: int, said: Progress) -> list[LanguageExample]:
+    """Return language examples from the run's cache, made when they are not there: encoders are frozen, so they stay true."""
+    path = run.place.work / f"examples-{name}-{split}-{wanted}.pt"
+    if not path.exists():
+        made = build_examples(model, name, run.tasks.examples(name, split), most=wanted, seed=run.recipe.seed, progress=said)
+        part = path.with_suffix(".part")
+        torch.save(made, part)
+        part.replace(path)
+    kept: list[LanguageExample] = torch.load(path, weights_only=False)  # this run's own file
+    return kept
 
 
 def is_open(name: str) -> bool:
@@ -312,7 +329,12 @@ def is_open(name: str) -> bool:
 
 def _on_val(run: _Run, model: SalusModel, name: str) -> TaskOnVal | None:
     examples = [example for example in run.tasks.examples(name, "val") if example.options][: run.recipe.calibration_examples]
-    return calibrate_options(model, run.tasks.task(name), examples, progress=run.progress) if examples else None
+    if not examples:
+        return None
+    task = run.tasks.task(name)
+    if name not in run.asked:
+        run.asked[name] = val_questions(model, task, examples, progress=run.progress)
+    return calibrate_options(model, task, examples, run.asked[name])
 
 
 def _calibrated(run: _Run, model: SalusModel) -> ModelConfig:

@@ -1,0 +1,130 @@
+"""Parts of training: the plan of batches, the learning rate, teachers that never see their row, encoders that learn the same twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from tests.tiny_model import ENCODERS, patient
+
+from salus.batch import LanguageExample
+from salus.encode.encoder import Prepared
+from salus.model import build_encoder, prepare_modality
+from salus.train import encoder_stage
+from salus.train.encoder_stage import OptionHeads, fit_normaliser, head_probabilities, out_of_fold, pretrain, supervise
+from salus.train.language_stage import plan, rate
+from salus.train.recipe import EncoderRecipe, LanguageRecipe
+
+POOLS = {
+    "rare": [LanguageExample({}, (0,) * (5 + place % 7), (1, 2), (3, 4), int(place < 5)) for place in range(100)],
+    "open": [LanguageExample({}, (0,) * (30 + place), (1, 2)) for place in range(20)],
+}
+RECIPE = LanguageRecipe(steps=100, lr=1.0, tasks={"rare": 0.75, "open": 0.25}, batch_size=8, batch_tokens=700)
+
+
+def test_the_plan_is_fixed_by_the_seed() -> None:
+    assert plan(POOLS, RECIPE, 3) == plan(POOLS, RECIPE, 3) != plan(POOLS, RECIPE, 4)
+
+
+def test_the_plan_keeps_shares_answers_and_limits() -> None:
+    batches = plan(POOLS, RECIPE, 0)
+    drawn = [one for batch in batches for one in batch]
+    assert len(drawn) == RECIPE.steps * RECIPE.batch_size
+    assert Counter(name for name, _ in drawn)["rare"] / len(drawn) == pytest.approx(0.75, abs=0.06)
+    answers = Counter(POOLS["rare"][place].right for name, place in drawn if name == "rare")
+    assert answers[1] / answers.total() == pytest.approx(0.5, abs=0.06), "5 of 100 examples are the rare answer"
+    uses = Counter(place for name, place in drawn if name == "rare" and place >= 5)
+    assert max(uses.values()) - min(uses.get(place, 0) for place in range(5, 100)) <= 1, "a deck is dealt out before it is shuffled again"
+    for batch in batches:
+        longest = max(POOLS[name][place].tokens for name, place in batch) + 60
+        assert len(batch) <= RECIPE.batch_size and (len(batch) == 1 or longest * len(batch) <= RECIPE.batch_tokens)
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
+    recipe = LanguageRecipe(steps=100, lr=2.0, tasks={}, warmup_share=0.1)
+    rates = [rate(step, 100, recipe) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
+    assert max(rates) == 2.0 and rates[-1] == pytest.approx(0.2)
+    assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
+    assert rate(0, 1, recipe) == 2.0
+
+
+def test_a_teacher_never_saw_the_row_that_it_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher that only remembers its rows says 0.5 of any other: had it seen one, it would be sure."""
+
+    class Parrot(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+        def fit(self, features: np.ndarray, answers: np.ndarray) -> Parrot:
+            self.seen, self.classes_ = dict(zip(features[:, 0].tolist(), answers.tolist(), strict=True)), np.array([0, 1])
+            return self
+
+        def predict(self, features: np.ndarray) -> np.ndarray:
+            return self.predict_proba(features).argmax(1)
+
+        def predict_proba(self, features: np.ndarray) -> np.ndarray:
+            sure = [self.seen.get(value) for value in features[:, 0].tolist()]
+            return np.array([[0.5, 0.5] if one is None else [1.0 - one, float(one)] for one in sure])
+
+    monkeypatch.setattr(encoder_stage, "build_teacher", lambda name, seed: Parrot())
+    features, answers = np.arange(40, dtype=np.float32)[:, None], np.arange(40) % 2
+    assert (out_of_fold(features, answers, "any", seed=0) == 0.5).all()
+
+
+def test_a_teacher_takes_missing_values_and_is_the_same_twice() -> None:
+    source = np.random.default_rng(0)
+    answers = source.integers(0, 2, 60)
+    features = (answers[:, None] + source.normal(0, 0.5, (60, 3))).astype(np.float32)
+    features[source.random((60, 3)) < 0.2] = np.nan
+    first = out_of_fold(features, answers, "gradient_boosting", seed=1)
+    assert (
+        first.shape == (60, 2)
+        and np.allclose(first.sum(1), 1)
+        and np.array_equal(first, out_of_fold(features, answers, "gradient_boosting", seed=1))
+    )
+
+
+def prepared_patients(count: int) -> tuple[Any, list[Prepared], np.ndarray]:
+    torch.manual_seed(0)
+    encoder = build_encoder("vitals_labs", ENCODERS["vitals_labs"])
+    made = [prepare_modality(encoder, "vitals_labs", patient(number)) for number in range(count)]
+    highest = [max(one.number or 0 for one in patient(number).items if one.code.code == "Creatinine") for number in range(count)]
+    prepared = [one for one in made if one is not None]
+    fit_normaliser(encoder, prepared)
+    return encoder, prepared, (np.array(highest) > 3).astype(np.int64)
+
+
+def test_the_same_seed_trains_the_same_encoder() -> None:
+    recipe = EncoderRecipe(pretext_epochs=2, epochs=3, batch_size=16)
+    states = []
+    for seed in (0, 0, 1):
+        encoder, prepared, answers = prepared_patients(48)
+        pretrain(encoder, prepared, recipe, seed=seed, progress=lambda words, share: None)
+        supervise(encoder, prepared, answers, recipe, seed=seed, progress=lambda words, share: None)
+        states.append(encoder.state_dict())
+        assert not encoder.training
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def test_an_encoder_learns_what_decides_the_answer() -> None:
+    from salus.metrics import auroc
+
+    encoder, prepared, answers = prepared_patients(160)
+    recipe = EncoderRecipe(epochs=25, batch_size=16, lr=3e-3)
+    heads = supervise(encoder, prepared[:120], answers[:120], recipe, seed=0, progress=lambda words, share: None)
+    found = head_probabilities(encoder, heads, prepared[120:])
+    assert found.shape == (40, 2) and np.allclose(found.sum(1), 1)
+    assert auroc(answers[120:].astype(float), found[:, 1]) > 0.8
+
+
+def test_heads_read_each_pooled_token_or_the_mean_of_those_that_are_there() -> None:
+    values, mask = torch.randn(2, 3, 4), torch.tensor([[True, True, False], [False, False, False]])
+    pooled, mean = OptionHeads(4, 3, 2), OptionHeads(4, 0, 2)
+    assert torch.allclose(pooled(values, mask)[1], pooled.heads[1](values[:, 1]))
+    assert mean(values, mask).shape == (1, 2, 2)
+    assert torch.allclose(mean(values, mask)[0, 0], mean.heads[0](values[0, :2].mean(0)), atol=1e-6)
+    assert torch.allclose(mean(values, mask)[0, 1], mean.heads[0].bias)
