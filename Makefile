@@ -20,8 +20,10 @@ test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -r fEs
 
 bench: env
-	$(BIN)/salus train recipes/base.yaml
-	$(BIN)/salus evaluate
+	$(BIN)/salus train recipes/base.yaml --work runs/base --out runs/base/model
+	$(BIN)/salus evaluate --model runs/base/model --out results/base.json
+	$(BIN)/python scripts/verify_changes.py results/base-what-changed.json "$(SALUS_DATA)" | tee results/what-changed.txt
+	$(BIN)/python scripts/time_questions.py results/second-question.json runs/base/model
 
 docs: env
 	$(BIN)/mkdocs build --strict

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception:
         traceback.print_exc()
-        print(f"salus: this is our bug. Please report the lines above (they hold no patient data) at {REPORT_AT}.", file=sys.stderr)
+        print(f"salus: this is our bug. Check that the lines above hold no patient data and report them at {REPORT_AT}.", file=sys.stderr)
         return 70
 
 

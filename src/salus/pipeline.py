@@ -37,6 +37,8 @@ UNMATCHED_FACTS = 6
 """Facts in the prompt of a question that names nothing known."""
 OPTION_EXCERPTS = 4
 """Sentences of notes in the prompt of a question with options."""
+SPARE_TOKENS = 20
+"""Tokens that an answer may have beyond all of its facts."""
 MOST_TOKENS = 1200
 """Longest answer, language-model tokens."""
 
@@ -168,13 +170,16 @@ def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[
     drafts = [prompt.draft_of(fact, number, is_short=is_short) for number, fact in enumerate(facts, start=1)]
     pieces = prompt.question(model.frame, question, facts)
     seen: set[tuple[str, ...]] = set()
-    for line in opened.session.write(pieces, drafts, max_new_tokens=MOST_TOKENS):
+    most = sum(len(model.backbone.ids(draft)) + 1 for draft in drafts) + SPARE_TOKENS
+    for line in opened.session.write(pieces, drafts, max_new_tokens=min(most, MOST_TOKENS)):
         statement = with_confidence(
             verify(line.text, facts, asked=retrieved.asked), line.mean_logprob, model.config.statement_calibration
         )
         key = (statement.text, *statement.item_ids)
-        if line.text and key not in seen:
-            seen.add(key)
+        if key in seen:  # the model goes in circles
+            return
+        seen.add(key)
+        if line.text:
             yield statement
 
 

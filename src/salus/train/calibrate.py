@@ -79,8 +79,8 @@ def gate(task: Task, found: TaskOnVal) -> dict[str, ModalityEvaluation]:
     }  # fmt: skip
 
 
-def calibrate_statements(model: SalusModel, examples: Sequence[Example], *, progress: Progress) -> StatementCalibration:
-    """Return the logistic model of a statement's being right, fitted on record-reading questions of `val`."""
+def calibrate_statements(model: SalusModel, examples: Sequence[Example], *, progress: Progress) -> StatementCalibration | None:
+    """Return the logistic model of a statement's being right, fitted on record-reading questions of `val`; None if none stands."""
     features, right = [], []
     for place, example in enumerate(examples):
         opened = open_record(example.record(), model, interpret=frozenset())
@@ -89,6 +89,8 @@ def calibrate_statements(model: SalusModel, examples: Sequence[Example], *, prog
                 features.append([statement.mean_logprob, float(statement.verification == "mended")])
                 right.append(float(statement.short == example.answer))
         progress("record-reading: calibrating statements", (place + 1) / len(examples))
+    if not features:
+        return None
     truth = np.array(right)
     intercept, logprob, mended = fit_logistic(np.array(features), truth)
     return StatementCalibration(float(intercept), float(logprob), float(mended), LEAST_CONFIDENCE, len(truth))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salus.batch import LanguageExample, answer_logits
+from salus.errors import ConfigError
 from salus.model import SalusModel
 from salus.train.recipe import LanguageRecipe
 
@@ -49,6 +50,8 @@ def plan(pools: Mapping[str, Sequence[LanguageExample]], recipe: LanguageRecipe,
     """
     source = random.Random(seed)
     names = [name for name in recipe.tasks if pools.get(name)]
+    if not names:
+        raise ConfigError(f"Cannot plan a stage: no example of {', '.join(recipe.tasks)}. Check the recipe and the data.")
     shares = [recipe.tasks[name] for name in names]
     decks: dict[tuple[str, int], list[int]] = {}
     by_answer = {name: _by_answer(pools[name]) for name in names}

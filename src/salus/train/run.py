@@ -356,7 +356,7 @@ def _calibrated(run: _Run, model: SalusModel) -> ModelConfig:
 
 
 class _Meter:
-    """Energy of this session and of those before it."""
+    """Energy of this session and of those before it that were not killed."""
 
     def __init__(self, path: Path, tracker: Any) -> None:
         self.path, self.tracker = path, tracker
