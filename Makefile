@@ -20,6 +20,7 @@ test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -r fEs
 
 bench: env
+	$(BIN)/python scripts/inspect_all.py "$(SALUS_DATA)" results/inspect.json
 	$(BIN)/salus train recipes/base.yaml --work runs/base --out runs/base/model
 	$(BIN)/salus evaluate --model runs/base/model --out results/base.json
 	$(BIN)/python scripts/verify_changes.py results/base-what-changed.json "$(SALUS_DATA)" | tee results/what-changed.txt

@@ -55,7 +55,7 @@ def evaluate(folder: Path, suite: Suite, *, progress: Progress) -> tuple[Result,
     model = load_model(folder)
     for name in suite.tasks:
         task = cast(Task, registry.load("salus.tasks", name))
-        examples = list(task.read(suite.data, suite.split))[: suite.most]
+        examples = spaced(task.read(suite.data, suite.split), suite.most)
         if task.name == "record-reading":
             reads = list(_spread(_read_chunk, folder, examples, suite.workers, progress, "record-reading"))
             add_reading(result, reads, split=suite.split)
@@ -67,10 +67,16 @@ def evaluate(folder: Path, suite: Suite, *, progress: Progress) -> tuple[Result,
     return result, changes
 
 
+def spaced(examples: Sequence[Example], most: int | None) -> list[Example]:
+    """Return at most `most` examples, evenly spaced, so that every family and class is among them."""
+    step = max(1, len(examples) // most) if most else 1
+    return list(examples)[::step][:most]
+
+
 def _one_task(model: SalusModel, task: Task, examples: Sequence[Example], suite: Suite, result: Result, progress: Progress) -> None:
     closed = [example for example in examples if example.options]
     open_ = [example for example in examples if not example.options]
-    train = [example for example in task.read(suite.data, "train") if example.options][: suite.most]
+    train = spaced([example for example in task.read(suite.data, "train") if example.options], suite.most)
     if closed:
         scored = evaluate_options(model, task, closed, result, split=suite.split, progress=progress)
         if not scored.is_ranked:
@@ -84,7 +90,7 @@ def _one_task(model: SalusModel, task: Task, examples: Sequence[Example], suite:
                 role="baseline",
             )
         elif task.name in {"icu-death", "heart-sound"}:
-            val = list(task.read(suite.data, "val"))[: suite.most]
+            val = spaced(task.read(suite.data, "val"), suite.most)
             for name, score in rivals(model, task, train=train, val=val, test=closed, progress=progress).items():
                 add_rival(result, task.name, name, score, scored=scored, split=suite.split)
             if task.name == "icu-death":
