@@ -165,7 +165,13 @@ version: 0.1.0
 seed: 0
 backbone: {backbone}
 encoders:
-  spirometry: {{task: spirometry-obstruction, records_from: [spirometry-obstruction], pretext_epochs: 2, epochs: 20, batch_size: 50, lr: 0.01}}
+  spirometry:
+    task: spirometry-obstruction
+    records_from: [spirometry-obstruction]
+    pretext_epochs: 2
+    epochs: 20
+    batch_size: 50
+    lr: 0.01
 examples: {{spirometry-obstruction: 64}}
 projector: {{steps: 30, lr: 0.01, batch_size: 16, tasks: {{spirometry-obstruction: 1.0}}}}
 lora: {{r: 2, alpha: 4}}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
-from salus.evaluate.rows import Result, row
+from salus.evaluate.rows import Result
 from salus.metrics import (
     Floats,
     accuracy,
@@ -46,9 +46,7 @@ class Scored:
     """True: truth is of the positive option (AUROC); False: of the choice (accuracy)."""
 
 
-def evaluate_options(
-    model: SalusModel, task: Task, examples: Sequence[Example], result: Result, *, split: str, progress: Progress
-) -> Scored:
+def evaluate_options(model: SalusModel, task: Task, examples: Sequence[Example], result: Result, *, progress: Progress) -> Scored:
     """Score a task with options and add its rows and curves.
 
     Args:
@@ -56,16 +54,15 @@ def evaluate_options(
         task: gives metric and positive option.
         examples: those with options.
         result: rows and curves are added.
-        split: `val` or `test`.
         progress: called with words and a share of 1.
     """
     records = read_records(examples, progress, task.name)
     scores = option_logprobs(model, [question_of(model, task, e, r) for e, r in zip(examples, records, strict=True)])
     scored = scored_as(task, examples, scores, calibration_of(model, task))
     task_id = f"{task.name}/closed" if task.name == "vqa-rad" else task.name
-    add_rows(result, task_id, scored, [dict(example.subgroup) for example in examples], split=split)
+    add_rows(result, task_id, scored, [dict(example.subgroup) for example in examples])
     if task.name == "icu-death":
-        add_ablations(model, task, examples, records, scored=scored, result=result, split=split)
+        add_ablations(model, task, examples, records, scored=scored, result=result)
     elif task.modalities and task.name != "pubmedqa":
         blind = [question_of(model, task, e, r, modalities=frozenset()) for e, r in zip(examples, records, strict=True)]
         add_plain(
@@ -73,7 +70,6 @@ def evaluate_options(
             task_id,
             "text only (no soft tokens)",
             scored_as(task, examples, option_logprobs(model, blind), calibration_of(model, task)),
-            split=split,
         )
     return scored
 
@@ -133,41 +129,38 @@ def scored_as(task: Task, examples: Sequence[Example], scores: Sequence[Sequence
     return Scored(truth, np.array([p[place] for p, place in zip(probabilities, chosen, strict=True)]), groups, False)
 
 
-def add_plain(result: Result, task_id: str, name: str, scored: Scored, *, split: str, role: str = "ablation") -> None:
+def add_plain(result: Result, task_id: str, name: str, scored: Scored, *, role: str = "ablation") -> None:
     """Add the one headline row of a scored variant."""
     metric, truth, score = _headline(scored)
     found = bootstrap(metric, truth, score, scored.groups)
-    result.rows.append(row(task_id, role, name, metric="auroc" if scored.is_ranked else "accuracy", found=found, split=split))  # type: ignore[arg-type]
+    result.add(task_id, role, name, metric="auroc" if scored.is_ranked else "accuracy", found=found)  # type: ignore[arg-type]
 
 
 def _headline(scored: Scored) -> tuple[Callable[[Floats, Floats], float], Floats, Floats]:
     return (auroc, scored.truth, scored.probability) if scored.is_ranked else (accuracy, np.ones(len(scored.truth)), scored.truth)
 
 
-def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[Mapping[str, str]], *, split: str) -> None:
+def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[Mapping[str, str]]) -> None:
     """Add headline, calibration and subgroup rows, and the curves."""
     metric, truth, score = _headline(scored)
     name = "auroc" if scored.is_ranked else "accuracy"
-    result.rows.append(row(task_id, "final", "salus", metric=name, found=bootstrap(metric, truth, score, scored.groups), split=split))
+    result.add(task_id, "final", "salus", metric=name, found=bootstrap(metric, truth, score, scored.groups))
     error = bootstrap(calibration_error, scored.truth, scored.probability, scored.groups)
-    result.rows.append(row(task_id, "final", "salus", metric="calibration_error", found=error, split=split))
+    result.add(task_id, "final", "salus", metric="calibration_error", found=error)
     ideal = ideal_calibration_error(scored.probability)
-    result.rows.append(
-        row(
-            task_id,
-            "baseline",
-            "perfectly calibrated",
-            metric="calibration_error",
-            found=replace(error, value=ideal, low=float("nan"), high=float("nan")),
-            split=split,
-        )
+    result.add(
+        task_id,
+        "baseline",
+        "perfectly calibrated",
+        metric="calibration_error",
+        found=replace(error, value=ideal, low=float("nan"), high=float("nan")),
     )
     for key in sorted({key for one in subgroups for key in one}):
         for value in sorted({one.get(key, "") for one in subgroups} - {""}):
             rows = np.array([place for place, one in enumerate(subgroups) if one.get(key) == value])
             if len(rows) >= LEAST_SUBGROUP:
                 found = bootstrap(metric, truth[rows], score[rows], [scored.groups[place] for place in rows])
-                result.rows.append(row(task_id, "final", "salus", metric=name, found=found, split=split, subgroup=f"{key}={value}"))
+                result.add(task_id, "final", "salus", metric=name, found=found, subgroup=f"{key}={value}")
     certainty = np.maximum(scored.probability, 1 - scored.probability) if scored.is_ranked else scored.probability
     right = ((scored.probability >= 0.5) == (scored.truth == 1)).astype(float) if scored.is_ranked else scored.truth
     result.curves[task_id] = {
@@ -177,15 +170,13 @@ def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[M
     }
 
 
-def add_rival(result: Result, task_id: str, name: str, probability: Floats, *, scored: Scored, split: str) -> None:
+def add_rival(result: Result, task_id: str, name: str, probability: Floats, *, scored: Scored) -> None:
     """Add a baseline's row and the paired difference of the model from it."""
     metric, truth, score = _headline(scored)
     label = "auroc" if scored.is_ranked else "accuracy"
-    result.rows.append(
-        row(task_id, "baseline", name, metric=label, found=bootstrap(metric, truth, probability, scored.groups), split=split)
-    )
+    result.add(task_id, "baseline", name, metric=label, found=bootstrap(metric, truth, probability, scored.groups))
     gap = paired(metric, truth, score, probability, scored.groups)
-    result.rows.append(row(task_id, "final", f"salus minus {name}", metric=f"{label}_difference", found=gap, split=split))
+    result.add(task_id, "final", f"salus minus {name}", metric=f"{label}_difference", found=gap)
 
 
 def add_ablations(
@@ -196,7 +187,6 @@ def add_ablations(
     *,
     scored: Scored,
     result: Result,
-    split: str,
 ) -> None:
     """Add what remains when the evidence is taken away or comes from another patient."""
     source = random.Random(0)
@@ -213,9 +203,9 @@ def add_ablations(
     }
     for name, questions in variants.items():
         other_scores = scored_as(task, examples, option_logprobs(model, questions), calibration_of(model, task))
-        add_plain(result, task.name, name, other_scores, split=split)
+        add_plain(result, task.name, name, other_scores)
         gap = paired(auroc, scored.truth, scored.probability, other_scores.probability, scored.groups)
-        result.rows.append(row(task.name, "ablation", f"salus minus {name}", metric="auroc_difference", found=gap, split=split))
+        result.add(task.name, "ablation", f"salus minus {name}", metric="auroc_difference", found=gap)
 
 
 def _static(record: PatientRecord) -> list[Item]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from salus.evaluate.numbers import stray_numbers
-from salus.evaluate.rows import Result, row
+from salus.evaluate.rows import Result
 from salus.generate.answer import Answer
 from salus.metrics import Floats, accuracy, bootstrap, calibration_error, reliability, risk_coverage
 from salus.model import SalusModel
@@ -80,50 +80,33 @@ def _copies(lines: Sequence[str]) -> list[str]:
     return [line.split(" ", 1)[-1] for line in lines]
 
 
-def add_reading(result: Result, reads: Sequence[Read], *, split: str) -> None:
+def add_reading(result: Result, reads: Sequence[Read]) -> None:
     """Add rows and curves of record-reading."""
     families = sorted({one.example.family for one in reads})
     for family in [*families, ""]:
         chosen = [one for one in reads if not family or one.example.family == family]
         task = f"record-reading/{family or 'all'}"
-        _add(result, task, "final", "salus", "exact_match", [one.is_right for one in chosen], chosen, split)
-        _add(
-            result,
-            task,
-            "ablation",
-            "language model alone",
-            "exact_match",
-            [one.alone == one.example.answer for one in chosen],
-            chosen,
-            split,
-        )
         cited = [one for one in chosen if one.cites_answer is not None]
-        _add(result, task, "final", "salus", "cited_items_contain_answer", [bool(one.cites_answer) for one in cited], cited, split)
         deleted = [one for one in chosen if one.changes_without is not None]
-        _add(
-            result,
-            task,
-            "final",
-            "salus",
-            "answer_changes_without_cited_items",
-            [bool(one.changes_without) for one in deleted],
-            deleted,
-            split,
-        )
-    _add(result, "record-reading/all", "final", "salus", "answers_with_stray_number", [bool(one.stray) for one in reads], reads, split)
+        _add(result, task, "exact_match", chosen, [one.is_right for one in chosen])
+        _add(result, task, "exact_match", chosen, [one.alone == one.example.answer for one in chosen], is_alone=True)
+        _add(result, task, "cited_items_contain_answer", cited, [bool(one.cites_answer) for one in cited])
+        _add(result, task, "answer_changes_without_cited_items", deleted, [bool(one.changes_without) for one in deleted])
+    _add(result, "record-reading/all", "answers_with_stray_number", reads, [bool(one.stray) for one in reads])
     answered = [one for one in reads if one.given]
     truth, confidence = np.array([float(one.is_right) for one in answered]), np.array([one.confidence for one in answered])
     groups = [one.example.subject_id for one in answered]
     error = bootstrap(calibration_error, truth, confidence, groups)
-    result.rows.append(row("record-reading/all", "final", "salus", metric="calibration_error", found=error, split=split))
+    result.add("record-reading/all", "final", "salus", metric="calibration_error", found=error)
     result.curves["record-reading"] = {"reliability": reliability(truth, confidence), "risk_coverage": risk_coverage(truth, confidence)}
     result.notes["record_reading_misses"] = [
         {"id": one.example.id, "family": one.example.family, "question": one.example.question} for one in reads if not one.is_right
     ][:100]
 
 
-def _add(result: Result, task: str, role: str, name: str, metric: str, outcomes: Sequence[bool], reads: Sequence[Read], split: str) -> None:
+def _add(result: Result, task: str, metric: str, reads: Sequence[Read], outcomes: Sequence[bool], *, is_alone: bool = False) -> None:
     if outcomes:
         values: Floats = np.array([float(one) for one in outcomes])
         found = bootstrap(accuracy, np.ones(len(values)), values, [one.example.subject_id for one in reads])
-        result.rows.append(row(task, role, name, metric=metric, found=found, split=split))  # type: ignore[arg-type]
+        name = "language model alone" if is_alone else "salus"
+        result.add(task, "ablation" if is_alone else "final", name, metric=metric, found=found)

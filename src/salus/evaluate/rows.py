@@ -42,18 +42,18 @@ class Row:
     subgroup: str = ""
 
 
-def row(task: str, role: Role, model: str, *, metric: str, found: Interval, split: str = "test", subgroup: str = "") -> Row:
-    """Return a row from an interval."""
-    return Row(task, split, role, model, metric, found.value, found.low, found.high, found.n, subgroup=subgroup)
-
-
 @dataclass
 class Result:
     """What an evaluation gives."""
 
+    split: str = "test"
     rows: list[Row] = field(default_factory=list)
     curves: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, task: str, role: Role, model: str, *, metric: str, found: Interval, subgroup: str = "") -> None:
+        """Add a row from an interval."""
+        self.rows.append(Row(task, self.split, role, model, metric, found.value, found.low, found.high, found.n, subgroup=subgroup))
 
     def to_json(self, model: SalusModel, data: Path, cohorts: Sequence[str]) -> dict[str, Any]:
         """Return the file's tree."""

@@ -21,7 +21,7 @@ from salus.cohorts.free_answer import normalised
 from salus.evaluate.baselines import majority, rivals, severity
 from salus.evaluate.options import Scored, add_plain, add_rival, evaluate_options
 from salus.evaluate.reading import Read, add_reading, read_one
-from salus.evaluate.rows import Result, row
+from salus.evaluate.rows import Result
 from salus.metrics import Interval, accuracy, auroc, bootstrap
 from salus.model import SalusModel, load_model
 from salus.pipeline import ask, open_record
@@ -50,7 +50,7 @@ class Suite:
 
 def evaluate(folder: Path, suite: Suite, *, progress: Progress) -> tuple[Result, list[dict[str, Any]]]:
     """Return rows and curves of a model folder, and its `what changed` answers for the independent verifier."""
-    result = Result()
+    result = Result(suite.split)
     changes: list[dict[str, Any]] = []
     model = load_model(folder)
     for name in suite.tasks:
@@ -58,7 +58,7 @@ def evaluate(folder: Path, suite: Suite, *, progress: Progress) -> tuple[Result,
         examples = spaced(task.read(suite.data, suite.split), suite.most)
         if task.name == "record-reading":
             reads = list(_spread(_read_chunk, folder, examples, suite.workers, progress, "record-reading"))
-            add_reading(result, reads, split=suite.split)
+            add_reading(result, reads)
         else:
             _one_task(model, task, examples, suite, result, progress)
         if task.name == "icu-death":
@@ -78,7 +78,7 @@ def _one_task(model: SalusModel, task: Task, examples: Sequence[Example], suite:
     open_ = [example for example in examples if not example.options]
     train = spaced([example for example in task.read(suite.data, "train") if example.options], suite.most)
     if closed:
-        scored = evaluate_options(model, task, closed, result, split=suite.split, progress=progress)
+        scored = evaluate_options(model, task, closed, result, progress=progress)
         if not scored.is_ranked:
             task_id = f"{task.name}/closed" if open_ else task.name
             add_plain(
@@ -86,22 +86,21 @@ def _one_task(model: SalusModel, task: Task, examples: Sequence[Example], suite:
                 task_id,
                 "majority",
                 Scored(majority(train, closed), scored.probability, scored.groups, False),
-                split=suite.split,
                 role="baseline",
             )
         elif task.name in {"icu-death", "heart-sound"}:
             val = spaced(task.read(suite.data, "val"), suite.most)
             for name, score in rivals(model, task, train=train, val=val, test=closed, progress=progress).items():
-                add_rival(result, task.name, name, score, scored=scored, split=suite.split)
+                add_rival(result, task.name, name, score, scored=scored)
             if task.name == "icu-death":
-                add_rival(result, task.name, "SAPS-I", severity(suite.data, closed), scored=scored, split=suite.split)
+                add_rival(result, task.name, "SAPS-I", severity(suite.data, closed), scored=scored)
             else:
-                _within_sites(result, task, closed, scored, suite.split)
+                _within_sites(result, task, closed, scored)
     if open_:
-        _free(model, task, open_, train=list(task.read(suite.data, "train")), result=result, split=suite.split, progress=progress)
+        _free(model, task, open_, train=list(task.read(suite.data, "train")), result=result, progress=progress)
 
 
-def _within_sites(result: Result, task: Task, examples: Sequence[Example], scored: Scored, split: str) -> None:
+def _within_sites(result: Result, task: Task, examples: Sequence[Example], scored: Scored) -> None:
     """Add the AUROC over pairs from one collection site: the site follows the label, so the plain AUROC flatters."""
     sites = np.array([site_number(example.subgroup.get("subset", "")) for example in examples])
 
@@ -116,7 +115,7 @@ def _within_sites(result: Result, task: Task, examples: Sequence[Example], score
 
     both = sites + np.clip(scored.probability, 0, 1 - 1e-9)
     found = bootstrap(within, scored.truth, both, scored.groups)
-    result.rows.append(row(task.name, "final", "salus", metric="auroc_within_site", found=found, split=split))
+    result.add(task.name, "final", "salus", metric="auroc_within_site", found=found)
 
 
 def site_number(word: str) -> float:
@@ -131,7 +130,7 @@ def site_number(word: str) -> float:
 
 @torch.inference_mode()
 def _free(
-    model: SalusModel, task: Task, examples: Sequence[Example], *, train: Sequence[Example], result: Result, split: str, progress: Progress
+    model: SalusModel, task: Task, examples: Sequence[Example], *, train: Sequence[Example], result: Result, progress: Progress
 ) -> None:
     """Score open questions by normalised exact match of the greedy answer, with and without the image."""
     common = max(
@@ -153,7 +152,7 @@ def _free(
         values = np.array([float(one) for one in right])
         found = bootstrap(accuracy, np.ones(len(values)), values, [example.subject_id for example in examples])
         role = {"salus": "final", "majority": "baseline"}.get(name, "ablation")
-        result.rows.append(row(f"{task.name}/open", role, name, metric="exact_match", found=found, split=split))  # type: ignore[arg-type]
+        result.add(f"{task.name}/open", role, name, metric="exact_match", found=found)  # type: ignore[arg-type]
 
 
 def _spread(

@@ -18,7 +18,7 @@ from salus.errors import FormatError
 from salus.record.claims import modality_of
 from salus.record.patient import Code, Item, Offset, Skipped, Source, item_id
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
-from salus.record.read.source import file_sha256
+from salus.record.read.source import file_sha256, refuse_empty
 
 SYSTEM = "physionet2012"
 LOINC = "http://loinc.org"
@@ -193,6 +193,7 @@ def read(path: Path, options: ReadOptions) -> FileRead:
         FormatError: the file is not text, or its first line is not the challenge's header.
         InputError: the file cannot be opened.
     """
+    refuse_empty(path)
     if path.stat().st_size > MOST_BYTES:
         raise FormatError(
             f"Cannot read '{path.name}' as a Challenge 2012 stay: it has {path.stat().st_size >> 20} MiB, a stay has at most "
