@@ -91,7 +91,7 @@ def test_what_the_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch, cap
 def test_our_bug_is_shown_in_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     command(monkeypatch, ZeroDivisionError("division by zero"))
     status, _, err = run(capsys, "plugins")
-    assert status == 70 and "Traceback" in err and err.splitlines()[-1].startswith("salus: this is our bug. Please report the lines above")
+    assert status == 70 and "Traceback" in err and err.splitlines()[-1].startswith("salus: this is our bug. Check that the lines above")
 
 
 def test_stopping_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,7 @@ def drafts_of(backbone: HuggingFaceBackbone, lines: list[list[int]]) -> Iterator
     plain = backbone.ids
     table = {f"draft {place}": line for place, line in enumerate(lines)} | {f"draft {place}\n": line for place, line in enumerate(lines)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbone, "ids", lambda text: list(table[text]) if text in table else plain(text))
+        patch.setattr(backbone, "ids", lambda text, **options: list(table[text]) if text in table else plain(text, **options))
         yield [f"draft {place}" for place in range(len(lines))]
 
 

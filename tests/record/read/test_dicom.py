@@ -272,8 +272,12 @@ def test_every_sample_is_read_or_skipped_with_a_reason(salus_data: Path) -> None
             continue
         assert all(part.reason for part in result.skipped) and (result.found or result.skipped)
         for item in (item for found in result.found for item in found.items if item.content):
-            assert item.content is not None and item.content.load() is not None
-            shown += 1
+            assert item.content is not None
+            try:
+                assert item.content.load() is not None
+                shown += 1
+            except FormatError as error:  # its pixels are damaged, which the header cannot tell
+                assert path.name in str(error)
     assert shown >= 35
 
 
