@@ -42,6 +42,7 @@ def main(data: Path, out: Path) -> int:
             }
         )
         print(json.dumps(rows[-1]))
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"command": "python scripts/inspect_all.py", "folders": rows}, indent=1) + "\n", encoding="utf-8")
     return int(is_failed)
 

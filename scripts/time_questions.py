@@ -37,6 +37,7 @@ def main(out: Path, model_name: str | None) -> int:
         rounds.append({"first_s": round(first, 3), "second_s": round(time.perf_counter() - started, 3)})
     ratio = sorted(one["second_s"] / one["first_s"] for one in rounds)[ROUNDS // 2]
     result = {"command": "python scripts/time_questions.py", "rounds": rounds, "median_ratio": round(ratio, 3), "n": ROUNDS}
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
     return 0 if ratio <= 0.5 else 1

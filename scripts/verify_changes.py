@@ -176,8 +176,12 @@ def sentences(statements: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str,
             yield sentence, statement
 
 
-def cited_items_agree(statement: dict[str, Any], items: dict[str, dict[str, Any]], series: dict[str, list[Point]]) -> bool:
-    """Return whether every cited item that is a series value is in the raw file at its time, with its value."""
+def cited_items_agree(
+    parameter: str, statement: dict[str, Any], items: dict[str, dict[str, Any]], series: dict[str, list[Point]]
+) -> bool:
+    """Return whether one cited item is of the parameter, and every cited series value is in the raw file at its time."""
+    if not any(items[one]["code"] == parameter for one in statement["item_ids"] if one in items):
+        return False
     for item_id in statement["item_ids"]:
         item = items.get(item_id)
         if item is None:
@@ -201,6 +205,10 @@ def main(answers_path: str, data: str) -> int:
         said: set[str] = set()
         for sentence, statement in sentences(answer["statements"]):
             parameter = subject_of(sentence)
+            if parameter is not None and parameter not in series and re.search(r"\d", sentence):
+                totals["statements"] += 1
+                print(f"wrong: {parameter} is not in this stay")
+                continue
             verdict = check(sentence, parameter, series[parameter]) if parameter in series else None
             if verdict is None or parameter is None:
                 totals["not_read"] += 1
@@ -208,7 +216,7 @@ def main(answers_path: str, data: str) -> int:
             totals["statements"] += 1
             for name, is_right in verdict.items():
                 totals[name] += is_right
-            totals["items"] += cited_items_agree(statement, items, series)
+            totals["items"] += cited_items_agree(parameter, statement, items, series)
             if any(pattern.search(sentence) for pattern in (UP, DOWN, SAME)):
                 said.add(parameter)
             if not all(verdict.values()):

@@ -187,8 +187,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "Cannot read settings '{folder}/config.json': unknown key 'backbon'. Did you mean 'backbone'?",
     ),
     "another format": (
-        config_of(lambda t: t.update(format=2)),
-        "Cannot load model '{folder}': format 2, this program reads 1. Use the matching version.",
+        config_of(lambda t: t.update(format=1)),
+        "Cannot load model '{folder}': format 1, this program reads 2. Use the matching version.",
     ),
     "wrong type": (
         config_of(lambda t: t.update(name=3)),

@@ -144,6 +144,18 @@ def test_every_statement_rests_on_items_of_the_record(model: SalusModel) -> None
             assert set(statement.item_ids) <= set(record.by_id())
 
 
+def test_an_overview_states_every_fact_though_the_model_left_it_out(model: SalusModel) -> None:
+    """The facts of an overview are chosen by rule: what the model does not write is added in code's words, and marked."""
+    question = "What changed, what matters?"
+    record = patient(3)
+    answer = ask(open_record(record, model), question)
+    facts = facts_for(record, question).facts
+    assert len(facts) > 3
+    assert all(any(fact.text in one.support for one in answer.statements if one.is_standing) for fact in facts)
+    added = [one for one in answer.statements if one.verification == "added"]
+    assert added and all(one.text == one.support and one.confidence is None for one in added)
+
+
 def test_options_rest_on_the_items_that_the_model_saw(model: SalusModel) -> None:
     record = patient(6)
     opened = open_record(record, model)
@@ -169,7 +181,7 @@ def test_a_session_and_a_batch_score_options_alike(model: SalusModel) -> None:
         for row, record in enumerate(records):
             opened = open_record(record, model)
             facts = pipeline.option_facts(record, QUESTION)
-            session = opened.session.option_logprobs(pipeline.prompt.question(model.frame, QUESTION, facts, chosen), chosen)
+            session = pipeline._judge(opened).option_logprobs(pipeline.prompt.question(model.frame, QUESTION, facts, chosen), chosen)
             assert together[row] == pytest.approx(session, abs=2e-4)
             assert together[row] == pytest.approx(alone[row], abs=2e-4)
             assert together[row] == pytest.approx(backwards[row], abs=2e-4)

@@ -79,7 +79,7 @@ def fused_batch(model: SalusModel, batch: Sequence[LanguageExample]) -> Fused:
     return fused
 
 
-def answer_logits(model: SalusModel, batch: Sequence[LanguageExample]) -> list[Tensor]:
+def answer_logits(model: SalusModel, batch: Sequence[LanguageExample], *, uses_adapter: bool = True) -> list[Tensor]:
     """Return for each example the (answer tokens, vocabulary) logits that predict its answer, float32."""
     backbone = model.backbone
     fused = fused_batch(model, batch)
@@ -96,11 +96,10 @@ def answer_logits(model: SalusModel, batch: Sequence[LanguageExample]) -> list[T
     attention = torch.zeros(embeds.shape[:2], dtype=torch.long, device=embeds.device)
     for row, one in enumerate(rows):
         attention[row, : len(one)] = 1
-    hidden = backbone.hidden(embeds, attention)
+    with backbone.adapter(is_on=uses_adapter):
+        hidden = backbone.hidden(embeds, attention)
     lengths = [len(example.answer) for example in batch]
-    picked = torch.cat(
-        [hidden[row, start : start + length] for row, (start, length) in enumerate(zip(starts, lengths, strict=True))]
-    )
+    picked = torch.cat([hidden[row, start : start + length] for row, (start, length) in enumerate(zip(starts, lengths, strict=True))])
     return list(backbone.logits(picked).split(lengths))  # type: ignore[no-untyped-call]
 
 
@@ -116,7 +115,10 @@ class OptionQuestion:
 
 @torch.inference_mode()
 def option_logprobs(model: SalusModel, questions: Sequence[OptionQuestion], *, batch_size: int = 16) -> list[list[float]]:
-    """Return the log-probability of each option as the whole answer, end mark left out; as `Session.option_logprobs`, in batches."""
+    """Return the log-probability of each option as the whole answer, end mark left out; as `Session.option_logprobs`, in batches.
+
+    Without the adapter: options are judged by the language model that the projector was trained for.
+    """
     model.eval()
     rows = [
         (place, option, make_example(model, question.encoded, question.asked, text))
@@ -130,7 +132,9 @@ def option_logprobs(model: SalusModel, questions: Sequence[OptionQuestion], *, b
     scores = [[0.0] * len(question.options) for question in questions]
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
-        for (place, option, example), logits in zip(chunk, answer_logits(model, [row[2] for row in chunk]), strict=True):
+        for (place, option, example), logits in zip(
+            chunk, answer_logits(model, [row[2] for row in chunk], uses_adapter=False), strict=True
+        ):
             logprobs = logits[:-1].log_softmax(-1)
             if single:
                 scores[place] = [float(logprobs[0, model.backbone.ids(text)[0]]) for text in questions[place].options]

@@ -106,14 +106,15 @@ def calibration_error(truth: Floats, probability: Floats, *, bins: int = BINS) -
     return float(sum(gaps) / len(truth))
 
 
-def ideal_calibration_error(probability: Floats, *, seed: int = 0, draws: int = 200) -> float:
-    """Return the mean calibration error of outcomes drawn from the probabilities themselves: what perfect calibration shows at this n."""
+def ideal_calibration_error(probability: Floats, *, seed: int = 0, draws: int = 200) -> Interval:
+    """Return the calibration error of outcomes drawn from the probabilities themselves: what perfect calibration shows at this n.
+
+    The value is the mean of the draws, the interval holds 95 % of them.
+    """
     source = np.random.default_rng(seed)
-    return float(
-        np.mean(
-            [calibration_error((source.random(len(probability)) < probability).astype(float), probability) for _ in range(draws)]
-        )
-    )
+    found = [calibration_error((source.random(len(probability)) < probability).astype(float), probability) for _ in range(draws)]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Interval(float(np.mean(found)), float(low), float(high), len(probability))
 
 
 def reliability(truth: Floats, probability: Floats, *, bins: int = BINS) -> list[dict[str, float]]:

@@ -31,7 +31,7 @@ from salus.reason.prompt import frame_of
 from salus.record.patient import PatientRecord
 from salus.record.timeline import clock
 
-FORMAT = 1
+FORMAT = 2
 LORA_SETTINGS = {"r", "alpha", "targets", "dropout"}
 
 
@@ -98,7 +98,7 @@ class ModelConfig:
     statement_calibration: StatementCalibration | None = None
     recipe_hash: str = ""
     trained: Mapping[str, Any] = field(default_factory=dict)
-    """Date, seed, seconds, energy, data hashes."""
+    """Date, seed, seconds and energy of the sessions that were not killed, log."""
     format: int = FORMAT
 
     @property

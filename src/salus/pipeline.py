@@ -20,7 +20,7 @@ from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
 from salus.generate.ground import verify
 from salus.model import OptionCalibration, SalusModel, StatementCalibration
 from salus.reason import prompt
-from salus.reason.backbone import Session
+from salus.reason.backbone import Piece, Session
 from salus.reason.facts import Fact
 from salus.reason.lists import demographics, excerpts
 from salus.reason.retrieve import Retrieved, look_up
@@ -49,7 +49,10 @@ class OpenRecord:
 
     record: PatientRecord
     model: SalusModel
-    session: Session
+    prefix: tuple[Piece, ...]
+    """The part of the prompt that every question shares."""
+    sessions: dict[str, Session]
+    """`write` (with the adapter) and, from the first question with options on, `judge` (without it)."""
     prediction_time: ObservedTime | None
     soft_item_ids: tuple[tuple[str, ...], ...]
     """Items behind each soft token that the language model sees."""
@@ -76,19 +79,18 @@ def open_record(
     if at is not None:
         kept = cut(record, at)
         record = kept.record
-        limits.append(
-            f"Cut at {format_time(at)}: {kept.dropped_after} later and {kept.dropped_untimed} undated items were not used."
-        )
+        limits.append(f"Cut at {format_time(at)}: {kept.dropped_after} later and {kept.dropped_untimed} undated items were not used.")
     allowed = model.config.interpreted if interpret is None else interpret
     prepared = model.prepare(record, allowed)
     encoded_at = time.perf_counter()
     fused = model.fuse([prepared])
-    session = model.backbone.session(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
+    prefix = tuple(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
+    sessions = {"write": model.backbone.session(prefix)}
     behind = item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
     limits += _not_interpreted(record, allowed)
     done = time.perf_counter()
     seconds = {"encode": encoded_at - started, "fuse_and_prefill": done - encoded_at}
-    return OpenRecord(record, model, session, at, behind, frozenset(prepared), tuple(limits), seconds)
+    return OpenRecord(record, model, prefix, dict[str, Session](sessions), at, behind, frozenset(prepared), tuple(limits), seconds)
 
 
 def _not_interpreted(record: PatientRecord, allowed: frozenset[str]) -> Iterator[str]:
@@ -129,7 +131,7 @@ def ask(
             statements.append(statement)
             if on_statement is not None:
                 on_statement(statement)
-        if not any(statement.verification in {"verified", "mended"} for statement in statements):
+        if not any(statement.is_standing for statement in statements):
             abstained = "Nothing in this record that could be looked up answers the question."
     seconds["answer"] = time.perf_counter() - started
     at = None if opened.prediction_time is None else format_time(opened.prediction_time)
@@ -151,8 +153,7 @@ def facts_for(record: PatientRecord, question: str) -> Retrieved:
     """Return the facts that go into the prompt of a question."""
     found = look_up(record, question, budget=OVERVIEW_FACTS)
     about = SUBJECT_FACTS if found.asked else OPEN_FACTS
-    is_overview = found.is_matched and found.facts[:1] and found.facts[0].kind != "excerpt"
-    most = about if found.subjects else OVERVIEW_FACTS if is_overview else UNMATCHED_FACTS
+    most = about if found.subjects else OVERVIEW_FACTS if found.is_overview else UNMATCHED_FACTS
     return replace(found, facts=found.facts[:most])
 
 
@@ -170,17 +171,30 @@ def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[
     drafts = [prompt.draft_of(fact, number, is_short=is_short) for number, fact in enumerate(facts, start=1)]
     pieces = prompt.question(model.frame, question, facts)
     seen: set[tuple[str, ...]] = set()
+    supported: list[str] = []
     most = sum(len(model.backbone.ids(draft)) + 1 for draft in drafts) + SPARE_TOKENS
-    for line in opened.session.write(pieces, drafts, max_new_tokens=min(most, MOST_TOKENS)):
-        statement = with_confidence(
-            verify(line.text, facts, asked=retrieved.asked), line.mean_logprob, model.config.statement_calibration
-        )
+    for line in opened.sessions["write"].write(pieces, drafts, max_new_tokens=min(most, MOST_TOKENS)):
+        statement = with_confidence(verify(line.text, facts, asked=retrieved.asked), line.mean_logprob, model.config.statement_calibration)
         key = (statement.text, *statement.item_ids)
         if key in seen:  # the model goes in circles
-            return
+            break
         seen.add(key)
         if line.text:
+            supported.append(statement.support)
             yield statement
+    if retrieved.is_overview:
+        is_asked = retrieved.asked if len(retrieved.asked) == 1 else frozenset(fact.kind for fact in facts)
+        for fact in facts:
+            if fact.kind in is_asked and not any(fact.text in support for support in supported):
+                yield _added(fact)
+
+
+def _added(fact: Fact) -> Statement:
+    """Return the statement of a fact that an overview must not leave out, where the model left it out: code's words, and marked `added`.
+
+    It has no confidence: the calibration is of what the model chooses, and here it chose nothing.
+    """
+    return Statement(fact.text, fact.item_ids, None, "added", fact.short, fact.text)
 
 
 def with_confidence(statement: Statement, mean_logprob: float, calibration: StatementCalibration | None) -> Statement:
@@ -196,17 +210,14 @@ def with_confidence(statement: Statement, mean_logprob: float, calibration: Stat
     return replace(statement, confidence=confidence)
 
 
-def _choose(
-    opened: OpenRecord, question: str, options: Sequence[str]
-) -> tuple[tuple[OptionScore, ...], tuple[str, ...], str | None]:
+def _choose(opened: OpenRecord, question: str, options: Sequence[str]) -> tuple[tuple[OptionScore, ...], tuple[str, ...], str | None]:
     model = opened.model
     calibration = calibration_for(model, question, options)
     facts = option_facts(opened.record, question)
-    logprobs = opened.session.option_logprobs(prompt.question(model.frame, question, facts, options), options)
+    logprobs = _judge(opened).option_logprobs(prompt.question(model.frame, question, facts, options), options)
     probabilities = option_probabilities(logprobs, options, calibration)
     scores = tuple(
-        OptionScore(option, probability, calibration is not None)
-        for option, probability in zip(options, probabilities, strict=True)
+        OptionScore(option, probability, calibration is not None) for option, probability in zip(options, probabilities, strict=True)
     )
     behind = tuple(dict.fromkeys(item for token in opened.soft_item_ids for item in token))
     behind = tuple(dict.fromkeys((*behind, *(item for fact in facts for item in fact.item_ids))))
@@ -223,6 +234,13 @@ def _choose(
             f"This record has no {' or '.join(calibration.modalities).replace('_', ' ')} that could be interpreted.",
         )
     return scores, behind, None
+
+
+def _judge(opened: OpenRecord) -> Session:
+    """Return the session without the adapter: LoRA is trained to write facts, the projector to be judged by the model as it is."""
+    if "judge" not in opened.sessions:
+        opened.sessions["judge"] = opened.model.backbone.session(opened.prefix, uses_adapter=False)
+    return opened.sessions["judge"]
 
 
 def calibration_for(model: SalusModel, question: str, options: Sequence[str]) -> OptionCalibration | None:

@@ -51,8 +51,8 @@ class Task:
     metric: Literal["auroc", "accuracy", "exact_match"]
     read: Callable[[Path, Split], Sequence[Example]]
     """Data folder (holding the cohort's own folder) and split → examples; in a stable order."""
-    folder: str
-    """Name of the cohort's folder below the data folder; empty when the task makes its own patients."""
+    folders: tuple[str, ...]
+    """Names of its cohorts' folders below the data folder; empty when the task makes its own patients."""
     licence: str
     may_shape_shipped_weights: bool
     positive: str | None = None

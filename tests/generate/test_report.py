@@ -182,7 +182,10 @@ def test_confidence(confidence: float | None, words: str) -> None:
     assert words in Page(render([answer(statement(confidence=confidence))], RECORD)).words
 
 
-@pytest.mark.parametrize(("verification", "badge"), [("verified", "✓ verified"), ("mended", "✎ mended"), ("not_a_claim", "– no claim")])
+@pytest.mark.parametrize(
+    ("verification", "badge"),
+    [("verified", "✓ verified"), ("mended", "✎ mended"), ("added", "＋ added by rule"), ("not_a_claim", "– no claim")],
+)
 def test_badges(verification: str, badge: str) -> None:
     words = Page(render([answer(statement("It rose.", verification=verification))], RECORD)).words
     assert badge in words and "It rose." in words

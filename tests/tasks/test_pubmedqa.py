@@ -66,7 +66,7 @@ def test_the_published_numbers_and_no_conclusion(salus_data: Path) -> None:
     examples = {split: TASK.read(salus_data, split) for split in SPLITS}
     assert {split: len(own) for split, own in examples.items()} == {"train": 397, "val": 103, "test": 500}
     assert Counter(example.answer for own in examples.values() for example in own) == {"yes": 552, "no": 338, "maybe": 110}
-    papers = json.loads((salus_data / TASK.folder / "ori_pqal.json").read_text(encoding="utf-8"))
+    papers = json.loads((salus_data / TASK.folders[0] / "ori_pqal.json").read_text(encoding="utf-8"))
     for example in examples["test"]:
         texts = [item.content.load() for item in example.record().items if item.content]
         assert papers[example.subject_id]["LONG_ANSWER"] not in texts

@@ -108,6 +108,15 @@ def test_killed_at_a_step_and_resumed_ends_at_the_same_loss(stage: str, trained:
     load_model(tmp_path / "model")
 
 
+def test_without_language_tasks_the_model_only_judges_options(tiny_backbone: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny_backbone, lora={})
+    recipe = replace(recipe, language=replace(recipe.language, steps=0, tasks={}))
+    train(recipe, Place(tmp_path, tmp_path, tmp_path / "model"), progress=lambda words, share: None)
+    config, _ = load_config(tmp_path / "model")
+    assert config.lora is None and config.statement_calibration is None and config.option_calibrations
+    load_model(tmp_path / "model")
+
+
 def test_another_recipe_does_not_go_on(trained: Path, tiny_backbone: Path) -> None:
     with pytest.raises(ConfigError) as found:
         train(tiny_recipe(tiny_backbone, seed=1), Place(trained, trained, trained / "x"), progress=lambda words, share: None)
@@ -151,7 +160,7 @@ def test_names_that_are_no_plug_in_stop_it_too(tiny_backbone: Path, tmp_path: Pa
 
 
 def test_a_cohort_that_is_not_there(tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, "icu-death", replace(TASKS["icu-death"], folder="nowhere"))
+    monkeypatch.setitem(TASKS, "icu-death", replace(TASKS["icu-death"], folders=("nowhere",)))
     with pytest.raises(ConfigError) as found:
         train(tiny_recipe(tiny_backbone), Place(tmp_path, tmp_path / "work", tmp_path / "out"), progress=lambda words, share: None)
     assert str(found.value) == (

@@ -51,8 +51,8 @@ def read_questions(data: Path, split: Split) -> Sequence[Example]:
 
 
 TASKS = {
-    "icu-death": Task("icu-death", "made-up deaths", ("vitals_labs",), "auroc", read_deaths, "", "CC0-1.0", True, "yes", 0.6),
-    "record-reading": Task("record-reading", "made-up questions", (), "exact_match", read_questions, "", "CC0-1.0", True),
+    "icu-death": Task("icu-death", "made-up deaths", ("vitals_labs",), "auroc", read_deaths, (), "CC0-1.0", True, "yes", 0.6),
+    "record-reading": Task("record-reading", "made-up questions", (), "exact_match", read_questions, (), "CC0-1.0", True),
 }
 
 

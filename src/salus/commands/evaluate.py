@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,7 +16,7 @@ from rich.table import Table
 from salus import registry
 from salus.commands.loading import base_model_folder, data_folder, open_quietly
 from salus.evaluate.page import decimals, interval, render_page
-from salus.evaluate.rows import Row, write_result
+from salus.evaluate.rows import Result, Row, write_result
 from salus.evaluate.suite import Suite, evaluate
 from salus.model import load_model
 from salus.task import SPLITS, Split, Task
@@ -38,9 +39,12 @@ def run(args: argparse.Namespace) -> int:
     folder = args.model or base_model_folder()
     names = tuple(args.tasks.split(",")) if args.tasks else registry.names("salus.tasks")
     tasks = {name: cast(Task, registry.load("salus.tasks", name)) for name in names}
-    needs_data = any(task.folder for task in tasks.values())
+    needs_data = any(task.folders for task in tasks.values())
     data = data_folder(args.data) if needs_data else args.data or Path()
     suite = Suite(names, cast(Split, args.split), data, args.workers, args.most)
+    cohorts = sorted({folder for task in tasks.values() for folder in task.folders})
+    model, rows = open_quietly(load_model, folder), list[Row]()
+    what_changed = args.out.with_name(f"{args.out.stem}-what-changed.json")
     console = Console(highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
@@ -51,18 +55,19 @@ def run(args: argparse.Namespace) -> int:
                 shown[words] = bars.add_task(words, total=1.0)
             bars.update(shown[words], completed=share)  # type: ignore[arg-type]
 
-        result, changes = open_quietly(evaluate, folder, suite, progress=progress)
-    cohorts = sorted({task.folder for task in tasks.values() if task.folder})
-    tree = result.to_json(open_quietly(load_model, folder), data, cohorts)
-    write_result(tree, args.out)
-    if changes:
-        write_result_list = args.out.with_name(f"{args.out.stem}-what-changed.json")
-        write_result_list.write_text(json.dumps(changes) + "\n", encoding="utf-8")
-        console.print(f"What changed: {write_result_list} (check with scripts/verify_changes.py)")
-    page = args.out.with_suffix(".html")
-    page.write_text(render_page(tree), encoding="utf-8")
-    show(console, result.rows)
-    console.print(f"Results: {args.out}\nPage: {page}")
+        def save(result: Result, changes: Sequence[Mapping[str, Any]]) -> None:
+            tree = result.to_json(model, data, cohorts)
+            write_result(tree, args.out)
+            args.out.with_suffix(".html").write_text(render_page(tree), encoding="utf-8")
+            if changes:
+                what_changed.write_text(json.dumps(changes) + "\n", encoding="utf-8")
+            rows[:] = result.rows
+
+        open_quietly(evaluate, folder, suite, save=save, progress=progress)
+    show(console, rows)
+    console.print(f"Results: {args.out}\nPage: {args.out.with_suffix('.html')}")
+    if what_changed.exists():
+        console.print(f"What changed: {what_changed} (check with scripts/verify_changes.py)")
     return 0
 
 

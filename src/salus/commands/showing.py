@@ -7,7 +7,10 @@ from rich.markup import escape
 
 from salus.generate.answer import Answer, Statement
 
-MARKS = {"verified": "[green]✓[/]", "mended": "[yellow]✓ mended[/]", "withheld": "[red]✗ withheld[/]", "not_a_claim": " "}
+MARKS = {
+    "verified": "[green]✓[/]", "mended": "[yellow]✓ mended[/]", "added": "[blue]✓ by rule[/]", "withheld": "[red]✗ withheld[/]",
+    "not_a_claim": " ",
+}  # fmt: skip
 ITEMS_SHOWN = 3
 
 

@@ -24,7 +24,7 @@ def stray_numbers(answer: Answer, record: PatientRecord) -> tuple[str, ...]:
     names = sorted({item.code.display for item in record.items} | {_display(item) for item in record.items}, key=len, reverse=True)
     stray: list[str] = []
     for statement in answer.statements:
-        if statement.verification not in {"verified", "mended"}:
+        if not statement.is_standing:
             continue
         text = re.sub(r"\[\d+(?:, ?\d+)*\]", " ", statement.text)
         for name in names:

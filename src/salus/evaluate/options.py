@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
-from salus.evaluate.rows import Result
+from salus.evaluate.rows import Result, Role
 from salus.metrics import (
     Floats,
     accuracy,
@@ -60,10 +60,11 @@ def evaluate_options(model: SalusModel, task: Task, examples: Sequence[Example],
     scores = option_logprobs(model, [question_of(model, task, e, r) for e, r in zip(examples, records, strict=True)])
     scored = scored_as(task, examples, scores, calibration_of(model, task))
     task_id = f"{task.name}/closed" if task.name == "vqa-rad" else task.name
-    add_rows(result, task_id, scored, [dict(example.subgroup) for example in examples])
+    role: Role = "final" if model.config.interpreted & set(task.modalities) else "candidate"
+    add_rows(result, task_id, scored, [dict(example.subgroup) for example in examples], role=role)
     if task.name == "icu-death":
         add_ablations(model, task, examples, records, scored=scored, result=result)
-    elif task.modalities and task.name != "pubmedqa":
+    elif task.modalities:
         blind = [question_of(model, task, e, r, modalities=frozenset()) for e, r in zip(examples, records, strict=True)]
         add_plain(
             result,
@@ -129,38 +130,41 @@ def scored_as(task: Task, examples: Sequence[Example], scores: Sequence[Sequence
     return Scored(truth, np.array([p[place] for p, place in zip(probabilities, chosen, strict=True)]), groups, False)
 
 
-def add_plain(result: Result, task_id: str, name: str, scored: Scored, *, role: str = "ablation") -> None:
-    """Add the one headline row of a scored variant."""
+def add_plain(result: Result, task_id: str, name: str, scored: Scored) -> None:
+    """Add the one headline row of an ablation."""
     metric, truth, score = _headline(scored)
     found = bootstrap(metric, truth, score, scored.groups)
-    result.add(task_id, role, name, metric="auroc" if scored.is_ranked else "accuracy", found=found)  # type: ignore[arg-type]
+    result.add(task_id, "ablation", name, metric="auroc" if scored.is_ranked else "accuracy", found=found)
 
 
 def _headline(scored: Scored) -> tuple[Callable[[Floats, Floats], float], Floats, Floats]:
     return (auroc, scored.truth, scored.probability) if scored.is_ranked else (accuracy, np.ones(len(scored.truth)), scored.truth)
 
 
-def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[Mapping[str, str]]) -> None:
-    """Add headline, calibration and subgroup rows, and the curves."""
+def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[Mapping[str, str]], *, role: Role) -> None:
+    """Add headline, calibration and subgroup rows, and the curves.
+
+    Args:
+        result: rows and curves are added.
+        task_id: as in the rows.
+        scored: truth and probability.
+        subgroups: of each example.
+        role: `final` where the model answers this question of users, `candidate` where its modality has not passed.
+    """
     metric, truth, score = _headline(scored)
     name = "auroc" if scored.is_ranked else "accuracy"
-    result.add(task_id, "final", "salus", metric=name, found=bootstrap(metric, truth, score, scored.groups))
+    result.add(task_id, role, "salus", metric=name, found=bootstrap(metric, truth, score, scored.groups))
     error = bootstrap(calibration_error, scored.truth, scored.probability, scored.groups)
-    result.add(task_id, "final", "salus", metric="calibration_error", found=error)
-    ideal = ideal_calibration_error(scored.probability)
+    result.add(task_id, role, "salus", metric="calibration_error", found=error)
     result.add(
-        task_id,
-        "baseline",
-        "perfectly calibrated",
-        metric="calibration_error",
-        found=replace(error, value=ideal, low=float("nan"), high=float("nan")),
+        task_id, "baseline", "perfectly calibrated", metric="calibration_error", found=ideal_calibration_error(scored.probability)
     )
     for key in sorted({key for one in subgroups for key in one}):
         for value in sorted({one.get(key, "") for one in subgroups} - {""}):
             rows = np.array([place for place, one in enumerate(subgroups) if one.get(key) == value])
             if len(rows) >= LEAST_SUBGROUP:
                 found = bootstrap(metric, truth[rows], score[rows], [scored.groups[place] for place in rows])
-                result.add(task_id, "final", "salus", metric=name, found=found, subgroup=f"{key}={value}")
+                result.add(task_id, role, "salus", metric=name, found=found, subgroup=f"{key}={value}")
     certainty = np.maximum(scored.probability, 1 - scored.probability) if scored.is_ranked else scored.probability
     right = ((scored.probability >= 0.5) == (scored.truth == 1)).astype(float) if scored.is_ranked else scored.truth
     result.curves[task_id] = {
@@ -170,12 +174,17 @@ def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[M
     }
 
 
-def add_rival(result: Result, task_id: str, name: str, probability: Floats, *, scored: Scored) -> None:
-    """Add a baseline's row and the paired difference of the model from it."""
+def add_rival(
+    result: Result, task_id: str, name: str, probability: Floats, *, scored: Scored, seeds: tuple[int, ...] = (), selected_on: str = "val"
+) -> None:
+    """Add a baseline's row and the paired difference of the model from it, both on the rows where the rival has a score."""
     metric, truth, score = _headline(scored)
+    known = np.flatnonzero(np.isfinite(probability))
+    groups = [scored.groups[row] for row in known]
     label = "auroc" if scored.is_ranked else "accuracy"
-    result.add(task_id, "baseline", name, metric=label, found=bootstrap(metric, truth, probability, scored.groups))
-    gap = paired(metric, truth, score, probability, scored.groups)
+    found = bootstrap(metric, truth[known], probability[known], groups)
+    result.add(task_id, "baseline", name, metric=label, found=found, seeds=seeds, selected_on=selected_on)
+    gap = paired(metric, truth[known], score[known], probability[known], groups)
     result.add(task_id, "final", f"salus minus {name}", metric=f"{label}_difference", found=gap)
 
 

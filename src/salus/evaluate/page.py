@@ -7,6 +7,7 @@ out measuring (`metric`, `subgroup`) and choosing what is final: it shows what t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -106,7 +107,7 @@ def decimals(value: float | None) -> str:
         >>> decimals(0.84449), decimals(None)
         ('0.844', 'not measured')
     """
-    return "not measured" if value is None else f"{value:.3f}"
+    return "not measured" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -116,13 +117,13 @@ def interval(low: float | None, high: float | None) -> str:
         >>> interval(0.807, 0.88), interval(None, None)
         ('0.807 to 0.880', 'no interval')
     """
-    return "no interval" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return "no interval" if low is None or high is None or not math.isfinite(low + high) else f"{low:.3f} to {high:.3f}"
 
 
 def _bar(row: Mapping[str, Any]) -> Markup:
     """Return value and interval on a line from 0 to 1 (differences: -0.5 to 0.5); nothing if outside it or missing."""
     value, low, high = row["value"], row["low"], row["high"]
-    if value is None or low is None or high is None:
+    if value is None or low is None or high is None or not math.isfinite(value + low + high):
         return Markup("")
     start = -0.5 if "difference" in str(row["metric"]) else 0.0
     if low < start or high > start + 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -51,9 +52,21 @@ class Result:
     curves: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, task: str, role: Role, model: str, *, metric: str, found: Interval, subgroup: str = "") -> None:
+    def add(
+        self,
+        task: str,
+        role: Role,
+        model: str,
+        *,
+        metric: str,
+        found: Interval,
+        subgroup: str = "",
+        seeds: tuple[int, ...] = (0,),
+        selected_on: str = "val",
+    ) -> None:
         """Add a row from an interval."""
-        self.rows.append(Row(task, self.split, role, model, metric, found.value, found.low, found.high, found.n, subgroup=subgroup))
+        row = Row(task, self.split, role, model, metric, found.value, found.low, found.high, found.n, seeds, selected_on, subgroup)
+        self.rows.append(row)
 
     def to_json(self, model: SalusModel, data: Path, cohorts: Sequence[str]) -> dict[str, Any]:
         """Return the file's tree."""
@@ -93,7 +106,8 @@ def commit() -> str:
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     if found.returncode:
         return "unknown"
-    changed = subprocess.run(["git", "status", "--porcelain", "src"], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+    asked = ["git", "status", "--porcelain", ":/src", ":/recipes", ":/scripts"]
+    changed = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
     return found.stdout.strip() + ("+changes" if changed else "")
 
 
@@ -111,9 +125,20 @@ def tree_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _finite(tree: Any) -> Any:
+    """Return the tree with null in place of numbers that are not finite, which JSON does not know."""
+    if isinstance(tree, float):
+        return tree if math.isfinite(tree) else None
+    if isinstance(tree, Mapping):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_finite(value) for value in tree]
+    return tree
+
+
 def write_result(tree: Mapping[str, Any], path: Path) -> None:
     """Write a result file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(tree, indent=1, default=str) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(_finite(tree), indent=1, default=str, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)

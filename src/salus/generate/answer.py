@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Verification = Literal["verified", "mended", "withheld", "not_a_claim"]
+Verification = Literal["verified", "mended", "added", "withheld", "not_a_claim"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Statement:
     """Calibrated probability that the statement is right, fitted on `val`; None: no calibration applies."""
     verification: Verification
     """`verified`: every number, unit, direction and code was found in the cited items; `mended`: the model's wording failed
-    that check and was replaced by the looked-up fact; `withheld`: it failed and nothing could replace it."""
+    that check and the looked-up fact stands in its place; `added`: the model left out a fact that an overview has to name by rule;
+    `withheld`: the wording failed and nothing could replace it, or its confidence is too low."""
     short: str = ""
     """Shortest form of the answer (`2.4 mg/dL at 40 h 30 min`), for exact match."""
     support: str = ""
@@ -28,6 +29,11 @@ class Statement:
     """What the language model wrote before verification."""
     mean_logprob: float = 0.0
     """Mean natural-log probability of the draft's tokens under the language model."""
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether it is given to the reader as a claim."""
+        return self.verification in ("verified", "mended", "added")
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ class Backbone(Protocol):
     identity: str
     """Name and hash of the weights."""
 
-    def session(self, prefix: Sequence[Piece]) -> Session:
-        """Prefill a prefix.
+    def session(self, prefix: Sequence[Piece], *, uses_adapter: bool = True) -> Session:
+        """Prefill a prefix, with the adapter (to write) or without it (to judge options).
 
         Raises:
             ContextLengthError: the prefix does not fit.

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +70,11 @@ class HuggingFaceBackbone(nn.Module):
                 f"Cannot load backbone '{path}': {first} Give a folder with a Hugging Face causal model, or a hub id and a network."
             ) from None
         wrong = {
-            kind: sorted(map(str, report[kind]))
-            for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-            if report.get(kind)
+            kind: sorted(map(str, report[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if report.get(kind)
         }
         if wrong:
             kind, keys = next(iter(wrong.items()))
-            raise ModelError(
-                f"Cannot load backbone '{path}': {kind.replace('_', ' ')}: {keys[0]} ({len(keys)} in all). Fetch it again."
-            )
+            raise ModelError(f"Cannot load backbone '{path}': {kind.replace('_', ' ')}: {keys[0]} ({len(keys)} in all). Fetch it again.")
         model.eval()
         model.requires_grad_(False)
         return HuggingFaceBackbone(model, tokenizer, identity)
@@ -124,22 +122,32 @@ class HuggingFaceBackbone(nn.Module):
         scores: Tensor = self.core.lm_head(hidden)
         return scores.float()
 
-    @property
+    @cached_property
     def end_ids(self) -> list[int]:
         """Token ids that end an answer."""
         special = self.tokenizer.convert_tokens_to_ids("<|im_end|>") if "<|im_end|>" in self.tokenizer.get_vocab() else None
         return sorted({token for token in (special, self.tokenizer.eos_token_id) if token is not None})
 
-    def session(self, prefix: Sequence[Piece]) -> HuggingFaceSession:
+    def session(self, prefix: Sequence[Piece], *, uses_adapter: bool = True) -> HuggingFaceSession:
         """Prefill a prefix once; see `salus.reason.backbone.Session`."""
-        return HuggingFaceSession(self, prefix)
+        return HuggingFaceSession(self, prefix, uses_adapter=uses_adapter)
+
+    @contextmanager
+    def adapter(self, *, is_on: bool) -> Iterator[None]:
+        """Run what is inside with the LoRA adapter, or as if there were none."""
+        if is_on or not hasattr(self.model, "disable_adapter"):
+            yield
+        else:
+            with self.model.disable_adapter():
+                yield
 
 
 class HuggingFaceSession:
     """One prefilled prefix; questions extend its cache and are rolled back."""
 
-    def __init__(self, backbone: HuggingFaceBackbone, prefix: Sequence[Piece]) -> None:
+    def __init__(self, backbone: HuggingFaceBackbone, prefix: Sequence[Piece], *, uses_adapter: bool = True) -> None:
         self.backbone = backbone
+        self.uses_adapter = uses_adapter
         self.cache = DynamicCache(config=backbone.core.config)
         with torch.inference_mode():
             self._extend(backbone.embed(prefix))
@@ -156,7 +164,8 @@ class HuggingFaceSession:
                 f"Cannot ask: record, question and answer take {self.length + embeds.shape[0]} tokens and the language model holds "
                 f"{self.backbone.context_length}. Shorten the question, or cut the record with --at."
             )
-        out = self.backbone.core.model(inputs_embeds=embeds[None], past_key_values=self.cache, use_cache=True)
+        with self.backbone.adapter(is_on=self.uses_adapter):
+            out = self.backbone.core.model(inputs_embeds=embeds[None], past_key_values=self.cache, use_cache=True)
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
 
     @torch.inference_mode()

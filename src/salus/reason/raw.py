@@ -25,7 +25,8 @@ CATEGORIES: dict[str, str] = {
 def raw_lines(record: PatientRecord, question: str) -> tuple[list[str], list[Item]]:
     """Return item lines for a question and the items behind them, oldest first, at most `MOST_LINES`.
 
-    The retrieval by variable is the same as the full route's; only the arithmetic is left to the language model.
+    The retrieval by variable is the same as the full route's. Of a longer series only the latest lines are shown: what lay
+    earlier is lost to this route.
     """
     seconds = clock(record)
     named = set(mentions(question))

@@ -35,6 +35,11 @@ class Retrieved:
     is_matched: bool
     """False: the question names nothing that is known here, and the facts are the record's most salient ones."""
 
+    @property
+    def is_overview(self) -> bool:
+        """Whether the question asks for the record as a whole: what its facts are is then a rule's choice."""
+        return self.is_matched and not self.subjects and bool(self.facts) and self.facts[0].kind != "excerpt"
+
 
 KINDS: dict[FactKind, tuple[str, ...]] = {
     "out_of_range": (

@@ -84,7 +84,7 @@ TASK = Task(
     modalities=("notes",),
     metric="accuracy",
     read=read,
-    folder=FOLDER,
+    folders=(FOLDER,),
     licence="MIT",
     may_shape_shipped_weights=True,
 )

@@ -182,7 +182,7 @@ TASK = Task(
     modalities=("vitals_labs", "ehr"),
     metric="exact_match",
     read=read,
-    folder="",
+    folders=(ICU_FOLDER, *FHIR_FOLDERS),
     licence="ODC-By 1.0 (ICU stays), Apache-2.0 (Synthea), made here (synthetic)",
     may_shape_shipped_weights=True,
 )

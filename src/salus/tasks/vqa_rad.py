@@ -106,7 +106,7 @@ TASK = Task(
     modalities=("radiograph", "ct_mr_slice"),
     metric="exact_match",
     read=read,
-    folder=FOLDER,
+    folders=(FOLDER,),
     licence="CC0 1.0",
     may_shape_shipped_weights=True,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,11 @@ def option_margin(logprobs: Sequence[float], options: Sequence[str], positive: s
 
 
 def gate(task: Task, found: TaskOnVal) -> dict[str, ModalityEvaluation]:
-    """Return what the task says of its modalities: passed when the lower end of the interval on `val` is above the task's bar."""
-    if task.pass_above is None:
+    """Return what the task says of its modalities: passed when the lower end of the interval on `val` is above the task's bar.
+
+    A task that sets no bar, or whose `val` holds one class only, says nothing.
+    """
+    if task.pass_above is None or not math.isfinite(found.interval.low):
         return {}
     interval = found.interval
     return {
@@ -83,9 +87,9 @@ def calibrate_statements(model: SalusModel, examples: Sequence[Example], *, prog
     """Return the logistic model of a statement's being right, fitted on record-reading questions of `val`; None if none stands."""
     features, right = [], []
     for place, example in enumerate(examples):
-        opened = open_record(example.record(), model, interpret=frozenset())
+        opened = open_record(example.record(), model)
         for statement in ask(opened, example.question).statements:
-            if statement.verification in {"verified", "mended"}:
+            if statement.verification in ("verified", "mended"):  # what code added has no score of the model
                 features.append([statement.mean_logprob, float(statement.verification == "mended")])
                 right.append(float(statement.short == example.answer))
         progress("record-reading: calibrating statements", (place + 1) / len(examples))

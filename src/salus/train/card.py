@@ -22,7 +22,8 @@ def card(config: ModelConfig, recipe: Mapping[str, Any]) -> str:
         "---",
         f"# {config.name} {config.version}",
         "",
-        "Encoders, projector and LoRA adapter of a small multimodal medical language model. **Not for clinical use before a site",
+        f"Encoders{',' if config.lora else ' and'} projector{' and LoRA adapter' if config.lora else ''} of a small multimodal medical "
+        "language model. **Not for clinical use before a site",
         "has approved it.** It answers from one patient's record; every number in an answer is looked up and verified by code.",
         "",
         "## Interpreted, or shown only",

@@ -116,14 +116,14 @@ def build_examples(
 
 
 def drawn_evenly(examples: Sequence[Example], most: int, random_source: random.Random) -> list[Example]:
-    """Return at most `most` examples in random order; answers of questions with options about equally often, as far as there are any."""
+    """Return at most `most` examples in random order; answers of questions with two options equally often, as far as there are any."""
     shuffled = list(examples)
     random_source.shuffle(shuffled)
-    answers = sorted({example.answer for example in shuffled if example.options})
+    answers = sorted({example.answer for example in shuffled if len(example.options) == 2})
     room = dict.fromkeys(answers, math.ceil(most / max(len(answers), 1)))
     kept: list[Example] = []
     for example in shuffled:
-        if not example.options:
+        if len(example.options) != 2:
             kept.append(example)
         elif room[example.answer] > 0:
             room[example.answer] -= 1

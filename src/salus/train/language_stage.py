@@ -1,4 +1,4 @@
-"""The stages in which the language model learns to read soft tokens and facts: first the fuser alone, then LoRA with it.
+"""The stages in which the language model learns to read soft tokens and facts: first the fuser alone, then LoRA alone.
 
 Takes language examples; changes the model's trainable tensors in place. The order of batches is fixed by the seed and dropout is
 seeded by step, so a run that is killed at any step and resumed from its checkpoint ends where an unbroken one ends.
@@ -45,7 +45,8 @@ def batch_loss(model: SalusModel, batch: Sequence[LanguageExample]) -> Tensor:
 def plan(pools: Mapping[str, Sequence[LanguageExample]], recipe: LanguageRecipe, seed: int) -> list[list[tuple[str, int]]]:
     """Return the batches of a whole stage as (task, place) pairs, the same for the same seed.
 
-    Tasks are drawn by their share; a task with options draws its answers evenly, so that rare outcomes are learned. Examples of
+    Tasks are drawn by their share; a task with two options draws its answers evenly, so that rare outcomes are learned
+    (calibration on `val` mends the shift); with more options it keeps their natural shares. Examples of
     like length share a batch.
     """
     source = random.Random(seed)
@@ -83,7 +84,7 @@ def plan(pools: Mapping[str, Sequence[LanguageExample]], recipe: LanguageRecipe,
 def _by_answer(pool: Sequence[LanguageExample]) -> dict[int, list[int]]:
     places: dict[int, list[int]] = {}
     for place, example in enumerate(pool):
-        places.setdefault(example.right, []).append(place)
+        places.setdefault(example.right if len(example.options) == 2 else -1, []).append(place)
     return places
 
 

@@ -60,12 +60,13 @@ class Recipe:
     backbone: str
     encoders: Mapping[str, EncoderRecipe]
     projector: LanguageRecipe
-    """Trains the fuser; encoders and language model are frozen."""
+    """Trains the fuser on questions about the record, most of them with options; encoders and language model are frozen."""
     language: LanguageRecipe
-    """Trains LoRA and the fuser together."""
+    """Trains LoRA to write; the fuser stays as it is, and options are judged without LoRA. No tasks: a model that only judges options."""
     lora: Mapping[str, Any]
     fuser: Mapping[str, Any] = field(default_factory=dict)
     examples: Mapping[str, int] = field(default_factory=dict)
-    """Task → training examples prepared for the language stages; a task with options takes its answers about equally often."""
+    """Task → training examples prepared for the language stages; a task with two options takes its answers about
+    equally often."""
     calibration_examples: int = 600
     """Most `val` examples that calibrate one task."""

@@ -98,10 +98,12 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
     with run.log.stage("projector"):
         model.fuser.requires_grad_(True)
         _language(run, model, recipe.projector, "projector")
-    with run.log.stage("language"):
-        torch.manual_seed(recipe.seed + 7)
-        add_lora(model.backbone, recipe.lora)
-        _language(run, model, recipe.language, "language")
+    model.fuser.requires_grad_(False)
+    if recipe.language.tasks:
+        with run.log.stage("language"):
+            torch.manual_seed(recipe.seed + 7)
+            add_lora(model.backbone, recipe.lora)
+            _language(run, model, recipe.language, "language")
     with run.log.stage("calibrate"):
         model.requires_grad_(False)
         model.config = _calibrated(run, model)
@@ -139,12 +141,24 @@ class Log:
     def add(self, **row: Any) -> None:
         """Add a row and write the file."""
         self.rows.append(row)
+        self._write()
+
+    def spent(self, stage: str, seconds: float) -> None:
+        """Add the seconds of one session to a stage's row and write the file."""
+        known = next((row for row in self.rows if row.get("stage") == stage and "seconds" in row), None)
+        if known is None:
+            self.rows.append({"stage": stage, "seconds": round(seconds, 1)})
+        else:
+            known["seconds"] = round(known["seconds"] + seconds, 1)
+        self._write()
+
+    def _write(self) -> None:
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
         part.replace(self.path)
 
     def stage(self, name: str) -> _Stage:
-        """Return a context that records how long a stage took."""
+        """Return a context that records how long a stage took, over all sessions that were not killed in it."""
         return _Stage(self, name)
 
     def seconds(self) -> float:
@@ -160,7 +174,7 @@ class _Stage:
         self.started = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self.log.add(stage=self.name, seconds=round(time.perf_counter() - self.started, 1))
+        self.log.spent(self.name, time.perf_counter() - self.started)
 
 
 class _Tasks:
@@ -177,17 +191,19 @@ class _Tasks:
         task = self.task(name)
         key = (task.name, split)
         if key not in self.kept:
-            if task.folder and not (self.data / task.folder).exists():
-                raise ConfigError(
-                    f"Cannot read task {task.name!r}: there is no '{task.folder}' in '{self.data}'. Set SALUS_DATA, or leave the task out."
-                )
+            for folder in task.folders:
+                if not (self.data / folder).exists():
+                    raise ConfigError(
+                        f"Cannot read task {task.name!r}: there is no '{folder}' in '{self.data}'. Set SALUS_DATA, or leave the task out."
+                    )
             self.kept[key] = task.read(self.data, split)
         return self.kept[key]
 
 
 def _check(recipe: Recipe) -> None:
     """Refuse what would stop the run only hours later: names of plug-ins, settings of networks."""
-    check_lora(recipe.lora)
+    if recipe.language.tasks:
+        check_lora(recipe.lora)
     fuser_config(recipe.fuser, {}, 1)
     for name, settings in _config(recipe).encoders.items():
         build_encoder(name, settings)
@@ -208,7 +224,8 @@ def _config(recipe: Recipe) -> ModelConfig:
     for name, one in recipe.encoders.items():
         modality = cast(Modality, registry.load("salus.modalities", name))
         encoders[name] = {**modality.encoder_defaults, **one.settings}
-    return ModelConfig(recipe.name, recipe.version, recipe.backbone, "", encoders, dict(recipe.fuser), dict(recipe.lora))
+    lora = dict(recipe.lora) if recipe.language.tasks else None
+    return ModelConfig(recipe.name, recipe.version, recipe.backbone, "", encoders, dict(recipe.fuser), lora)
 
 
 def _encoder(run: _Run, name: str) -> Encoder:
@@ -302,7 +319,7 @@ def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> 
         if not is_open(name):
             found = _on_val(run, model, name)
             interval = found.interval if found is not None else None
-            if interval is not None:
+            if interval is not None and math.isfinite(interval.value):
                 row = {"value": round(interval.value, 4), "low": round(interval.low, 4), "high": round(interval.high, 4), "n": interval.n}
                 run.log.add(stage=stage, task=name, split="val", **row)
     losses = mean_loss(model, pools("val", VAL_LOSS_EXAMPLES))
@@ -340,7 +357,7 @@ def _on_val(run: _Run, model: SalusModel, name: str) -> TaskOnVal | None:
 def _calibrated(run: _Run, model: SalusModel) -> ModelConfig:
     evaluations: dict[str, ModalityEvaluation] = {}
     calibrations: list[OptionCalibration] = []
-    for name in run.recipe.language.tasks:
+    for name in run.recipe.projector.tasks:
         found = None if is_open(name) else _on_val(run, model, name)
         if found is not None:
             evaluations |= gate(run.tasks.task(name), found)
