@@ -7,6 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("salus", deadline=None)  # a busy machine is no failure
+settings.load_profile("salus")
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,8 @@ def test_calibration_error_by_hand() -> None:
 def test_what_perfect_calibration_shows_shrinks_with_n() -> None:
     source = np.random.default_rng(0)
     few, many = (ideal_calibration_error(source.random(n), draws=50) for n in (100, 5000))
-    assert 0.01 < many < few < 0.2
+    assert 0.01 < many.value < few.value < 0.2
+    assert few.low < few.value < few.high and few.n == 100
 
 
 def test_the_interval_covers_and_narrows() -> None:

@@ -182,6 +182,8 @@ def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[
         if line.text:
             supported.append(statement.support)
             yield statement
+        if retrieved.is_overview and not statement.is_standing:  # one wrong line of a long answer is followed by more
+            break
     if retrieved.is_overview:
         is_asked = retrieved.asked if len(retrieved.asked) == 1 else frozenset(fact.kind for fact in facts)
         for fact in facts:

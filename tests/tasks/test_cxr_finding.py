@@ -44,7 +44,7 @@ def test_rows_and_splits(salus_data: Path) -> None:
     groups = [{example.subject_id for example in own} for own in examples.values()]
     assert sum(len(group) for group in groups) == len(set.union(*groups))
     assert all(example.answer in example.options for own in examples.values() for example in own)
-    rows = {Path(row["image"]).stem: row for row in read_rows(salus_data / TASK.folder / "metadata.csv", COLUMNS)}
+    rows = {Path(row["image"]).stem: row for row in read_rows(salus_data / TASK.folders[0] / "metadata.csv", COLUMNS)}
     assert {rows[example.id.split("/")[1]]["license"] for own in examples.values() for example in own} == {
         "CC BY",
         "CC BY 3.0",

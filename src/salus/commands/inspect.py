@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"Cannot read manifest '{args.manifest}': no such file. Check the path.")
     report = read_path(args.path, manifest=args.manifest)
     if args.patient is not None:
-        report = ReadReport((one_patient(report, args.patient),), report.skipped)
+        report = ReadReport((one_patient(report, args.patient),), report.skipped, report.companions)
     root = args.path if args.path.is_dir() else args.path.parent
     if args.json:
         for piece in as_json(report, root):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -174,16 +175,17 @@ def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[M
     }
 
 
-def add_rival(
-    result: Result, task_id: str, name: str, probability: Floats, *, scored: Scored, seeds: tuple[int, ...] = (), selected_on: str = "val"
-) -> None:
-    """Add a baseline's row and the paired difference of the model from it, both on the rows where the rival has a score."""
+def add_rival(result: Result, task_id: str, name: str, probability: Floats, *, scored: Scored, **details: Any) -> None:
+    """Add a baseline's row and the paired difference of the model from it, both on the rows where the rival has a score.
+
+    `details` are `seeds` and `selected_on` of the baseline's row.
+    """
     metric, truth, score = _headline(scored)
     known = np.flatnonzero(np.isfinite(probability))
     groups = [scored.groups[row] for row in known]
     label = "auroc" if scored.is_ranked else "accuracy"
     found = bootstrap(metric, truth[known], probability[known], groups)
-    result.add(task_id, "baseline", name, metric=label, found=found, seeds=seeds, selected_on=selected_on)
+    result.add(task_id, "baseline", name, metric=label, found=found, **details)
     gap = paired(metric, truth[known], score[known], probability[known], groups)
     result.add(task_id, "final", f"salus minus {name}", metric=f"{label}_difference", found=gap)
 

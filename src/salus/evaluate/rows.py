@@ -52,21 +52,9 @@ class Result:
     curves: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
-    def add(
-        self,
-        task: str,
-        role: Role,
-        model: str,
-        *,
-        metric: str,
-        found: Interval,
-        subgroup: str = "",
-        seeds: tuple[int, ...] = (0,),
-        selected_on: str = "val",
-    ) -> None:
-        """Add a row from an interval."""
-        row = Row(task, self.split, role, model, metric, found.value, found.low, found.high, found.n, seeds, selected_on, subgroup)
-        self.rows.append(row)
+    def add(self, task: str, role: Role, model: str, *, metric: str, found: Interval, **details: Any) -> None:
+        """Add a row from an interval; `details` are `seeds`, `selected_on` and `subgroup` of the row."""
+        self.rows.append(Row(task, self.split, role, model, metric, found.value, found.low, found.high, found.n, **details))
 
     def to_json(self, model: SalusModel, data: Path, cohorts: Sequence[str]) -> dict[str, Any]:
         """Return the file's tree."""

@@ -107,33 +107,35 @@ def _one_task(model: SalusModel, task: Task, examples: Sequence[Example], suite:
     if closed:
         scored = evaluate_options(model, task, closed, result, progress=progress)
         if not scored.is_ranked:
-            add_rival(result, f"{task.name}/closed" if open_ else task.name, "majority", majority(train, closed), scored=scored)
+            task_id = f"{task.name}/closed" if open_ else task.name
+            add_rival(result, task_id, "majority", majority(train, closed), scored=scored, seeds=(), selected_on="none")
         elif task.name in {"icu-death", "heart-sound"}:
-            _rivals(model, task, closed, suite, scored=scored, result=result, progress=progress)
+            _add_rivals(result, task, closed, scored, _rivals(model, task, closed, suite, progress))
+            if task.name == "icu-death":
+                add_rival(result, task.name, "SAPS-I", severity(suite.data, closed), scored=scored, seeds=(), selected_on="none")
         else:
-            add_rival(result, task.name, "majority", np.zeros(len(closed)), scored=scored, selected_on="none")
+            add_rival(result, task.name, "majority", np.zeros(len(closed)), scored=scored, seeds=(), selected_on="none")
     if open_:
         _free(model, task, open_, train=list(task.read(suite.data, "train")), result=result, progress=progress)
 
 
-def _rivals(
-    model: SalusModel, task: Task, examples: Sequence[Example], suite: Suite, *, scored: Scored, result: Result, progress: Progress
-) -> None:
-    """Add rivals, none of them on rows that it was fitted on; for heart sounds also within collection sites."""
+def _rivals(model: SalusModel, task: Task, examples: Sequence[Example], suite: Suite, progress: Progress) -> dict[str, Floats]:
+    """Return the scores of the rivals, none of them on rows that it was fitted on."""
     if suite.split == "train":
-        return
-    train, val = task.read(suite.data, "train"), task.read(suite.data, "val") if suite.split == "test" else ()
-    scores = {"salus": scored.probability}
-    for name, score in rivals(model, task, train=train, val=val, test=examples, progress=progress).items():
+        return {}
+    val = task.read(suite.data, "val") if suite.split == "test" else ()
+    return rivals(model, task, train=task.read(suite.data, "train"), val=val, test=examples, progress=progress)
+
+
+def _add_rivals(result: Result, task: Task, examples: Sequence[Example], scored: Scored, scores: Mapping[str, Floats]) -> None:
+    """Add rivals; for heart sounds also within collection sites, because the site follows the label and the plain AUROC flatters."""
+    for name, score in scores.items():
         add_rival(result, task.name, name, score, scored=scored, seeds=(0, 1, 2))
-        scores[name] = score
-    if task.name == "icu-death":
-        add_rival(result, task.name, "SAPS-I", severity(suite.data, examples), scored=scored, selected_on="none")
-        return
-    sites = np.array([site_number(example.subgroup.get("subset", "")) for example in examples])
-    for name, score in scores.items():  # the site follows the label, so the plain AUROC flatters
-        found = bootstrap(within_site_auroc, scored.truth, np.column_stack([sites, score]), scored.groups)
-        result.add(task.name, "final" if name == "salus" else "baseline", name, metric="auroc_within_site", found=found)
+    if task.name == "heart-sound":
+        sites = np.array([site_number(example.subgroup.get("subset", "")) for example in examples])
+        for name, score in {"salus": scored.probability, **scores}.items():
+            found = bootstrap(within_site_auroc, scored.truth, np.column_stack([sites, score]), scored.groups)
+            result.add(task.name, "final" if name == "salus" else "baseline", name, metric="auroc_within_site", found=found)
 
 
 def within_site_auroc(truth: Floats, table: Floats) -> float:

@@ -181,6 +181,8 @@ class ReadReport:
 
     patients: tuple[PatientRecord, ...]
     skipped: tuple[Skipped, ...]
+    companions: tuple[str, ...] = ()
+    """Files that were read as part of another, such as the signals and annotations of a WFDB header."""
 
 
 def item_id(sha256: str, locator: str) -> str:

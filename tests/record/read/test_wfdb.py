@@ -12,6 +12,7 @@ import wfdb as library
 
 from salus.errors import InputError
 from salus.record.patient import Item, Signal
+from salus.record.read.folder import read_path
 from salus.record.read.leads import gap_remarks
 from salus.record.read.reader import FileRead, ReadOptions
 from salus.record.read.wfdb import READER
@@ -55,6 +56,12 @@ def test_channels_are_grouped_by_the_modality_that_claims_them(tmp_path: Path) -
     assert (other.modality, signal_of(other).leads, signal_of(other).units) == ("unclaimed", ("ABP",), ("mm[Hg]",))
     assert read(path).companions == (tmp_path / "rec.dat",)
     assert ecg.content is not None and ecg.content.summary == "2 leads (II, aVR), 100 Hz, 10 s"
+
+
+def test_a_folder_names_the_files_that_were_read_as_part_of_another(tmp_path: Path) -> None:
+    written(tmp_path, wave(), ["II"], ["mV"])
+    report = read_path(tmp_path)
+    assert report.companions == (str(tmp_path / "rec.dat"),) and report.skipped == ()
 
 
 def test_declared_modality_takes_all_channels(tmp_path: Path) -> None:

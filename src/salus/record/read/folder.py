@@ -214,7 +214,9 @@ def read_path(path: Path, *, manifest: Path | None = None) -> ReadReport:
     by_file = subjects_by_file(cohort, walk.root) if any(rule.subject_table for rule in cohort.files.values()) else {}
     given = {file: subject_of(cohort, file.relative_to(walk.root).as_posix(), by_file) for file in kept}
     patients = _grouped({file: read.found for file, read in kept.items()}, given, walk.root, skipped)
-    return ReadReport(patients, tuple(sorted(skipped, key=lambda each: (each.path, each.reason))))
+    return ReadReport(
+        patients, tuple(sorted(skipped, key=lambda each: (each.path, each.reason))), tuple(sorted(map(str, companions & set(walk.files))))
+    )
 
 
 def _grouped(
