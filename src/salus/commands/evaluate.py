@@ -17,16 +17,16 @@ from salus import registry
 from salus.commands.loading import base_model_folder, data_folder, open_quietly
 from salus.evaluate.page import decimals, interval, render_page
 from salus.evaluate.rows import Result, Row, write_result
-from salus.evaluate.suite import Suite, evaluate
+from salus.evaluate.suite import WHAT_CHANGED, Suite, evaluate, task_of
 from salus.model import load_model
-from salus.task import SPLITS, Split, Task
+from salus.task import SPLITS, Split
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = "Measure a model on its tasks, with intervals, calibration, subgroups, rivals and ablations."
     parser.add_argument("--model", type=Path, help="model folder (default: the base model that ships)")
-    parser.add_argument("--tasks", help="comma-separated task names (default: all)")
+    parser.add_argument("--tasks", help="comma-separated task names, and what-changed (default: all)")
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test; choose on val, read test once per finalist")
     parser.add_argument("--data", type=Path, help="folder of the cohorts (default: $SALUS_DATA)")
     parser.add_argument("--out", type=Path, default=Path("results/base.json"), help="result file (default: results/base.json)")
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; return 0."""
     folder = args.model or base_model_folder()
-    names = tuple(args.tasks.split(",")) if args.tasks else registry.names("salus.tasks")
-    tasks = {name: cast(Task, registry.load("salus.tasks", name)) for name in names}
+    names = tuple(args.tasks.split(",")) if args.tasks else (*registry.names("salus.tasks"), WHAT_CHANGED)
+    tasks = {name: task_of(name) for name in names}
     needs_data = any(task.folders for task in tasks.values())
     data = data_folder(args.data) if needs_data else args.data or Path()
     suite = Suite(names, cast(Split, args.split), data, args.workers, args.most)

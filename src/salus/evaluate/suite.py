@@ -32,9 +32,10 @@ from salus.task import Example, Split, Task
 
 Progress = Callable[[str, float], None]
 Save = Callable[[Result, Sequence[Mapping[str, Any]]], None]
-WHAT_CHANGED = "What changed, what matters?"
+WHAT_CHANGED = "what-changed"
+OVERVIEW = "What changed, what matters?"
 WHAT_CHANGED_PATIENTS = 50
-FREE_TOKENS = 24
+FREE_TOKENS = 16
 FREE_ROLES: dict[str, Role] = {"salus": "candidate", "text only (no soft tokens)": "ablation", "majority": "baseline"}
 """The product gives no free answer about an image yet, so none is final."""
 ALONE_EVERY = 2
@@ -46,6 +47,7 @@ class Suite:
     """What to measure."""
 
     tasks: tuple[str, ...]
+    """Names of task plug-ins, and `what-changed`."""
     split: Split
     data: Path
     workers: int
@@ -66,18 +68,22 @@ def evaluate(folder: Path, suite: Suite, *, save: Save, progress: Progress) -> N
     changes: list[dict[str, Any]] = []
     model = load_model(folder)
     for name in suite.tasks:
-        task = cast(Task, registry.load("salus.tasks", name))
+        task = task_of(name)
         examples = spaced(task.read(suite.data, suite.split), suite.most)
-        if task.name == "record-reading":
-            reads = list(_spread(_read_chunk, folder, examples, suite.workers, progress, "record-reading"))
+        if name == "record-reading":
+            reads = list(_spread(_read_chunk, folder, examples, suite.workers, progress, name))
             add_reading(result, reads)
+        elif name == WHAT_CHANGED:
+            changes = list(_spread(_changes_chunk, folder, examples[:WHAT_CHANGED_PATIENTS], suite.workers, progress, name))
+            add_verifications(result, changes)
         else:
             _one_task(model, task, examples, suite, result, progress)
-        if task.name == "icu-death":
-            asked = examples[:WHAT_CHANGED_PATIENTS]
-            changes = list(_spread(_changes_chunk, folder, asked, suite.workers, progress, "what changed"))
-            add_verifications(result, changes)
         save(result, changes)
+
+
+def task_of(name: str) -> Task:
+    """Return the task of a name; `what-changed` asks the patients of `icu-death` another question."""
+    return cast(Task, registry.load("salus.tasks", "icu-death" if name == WHAT_CHANGED else name))
 
 
 def add_verifications(result: Result, changes: Sequence[Mapping[str, Any]]) -> None:
@@ -86,7 +92,7 @@ def add_verifications(result: Result, changes: Sequence[Mapping[str, Any]]) -> N
     for kind in ("verified", "mended", "added"):
         values = np.array([float(one == kind) for _, one in kinds])
         found = bootstrap(accuracy, np.ones(len(values)), values, [subject for subject, _ in kinds])
-        result.add("what-changed", "final", "salus", metric=f"share_of_statements_{kind}", found=found)
+        result.add(WHAT_CHANGED, "final", "salus", metric=f"share_of_statements_{kind}", found=found)
 
 
 def spaced(examples: Sequence[Example], most: int | None) -> list[Example]:
@@ -229,7 +235,7 @@ def _changes_chunk(examples: Sequence[Example]) -> list[dict[str, Any]]:
 
 def changes_of(model: SalusModel, record: PatientRecord) -> dict[str, Any]:
     """Return the answer to `what changed, what matters` in the form that `scripts/verify_changes.py` reads."""
-    answer = ask(open_record(record, model), WHAT_CHANGED)
+    answer = ask(open_record(record, model), OVERVIEW)
     seconds = clock(record)
     standing = [one for one in answer.statements if one.is_standing]
     return {
