@@ -184,7 +184,7 @@ def test_confidence(confidence: float | None, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("verification", "badge"),
-    [("verified", "✓ verified"), ("mended", "✎ mended"), ("added", "＋ added by rule"), ("not_a_claim", "– no claim")],
+    [("verified", "✓ verified"), ("mended", "✎ mended"), ("added", "+ added by rule"), ("not_a_claim", "– no claim")],
 )
 def test_badges(verification: str, badge: str) -> None:
     words = Page(render([answer(statement("It rose.", verification=verification))], RECORD)).words
