@@ -204,7 +204,9 @@ def test_a_modality_that_did_not_pass_is_not_interpreted(tiny_backbone: Path) ->
     opened = open_record(patient(0), model)
     assert opened.present == frozenset() and opened.soft_item_ids == ((), (), ())
     assert "Vitals and labs: shown and measured by rule, not interpreted (no passing evaluation of this modality)." in opened.limits
-    assert ask(opened, QUESTION, OPTIONS).abstained is not None
+    answer = ask(opened, QUESTION, OPTIONS)
+    assert answer.abstained == "No evaluation of this question has passed: the probabilities are uncalibrated and are not an answer."
+    assert not any(one.is_calibrated for one in answer.options)
     assert ask(opened, ABOUT).disclosure.text.startswith(f"Written by a machine: Salus model tiny 0 with {IDENTITY}.")
 
 
@@ -221,7 +223,7 @@ def test_too_long_a_question_leaves_the_record_open(model: SalusModel) -> None:
 
 
 def test_calibration_is_for_these_words_and_options(model: SalusModel) -> None:
-    assert calibration_for(model, " will this  patient DIE in hospital? ", ("no", "yes")) is not None
+    assert calibration_for(model, " will this  patient DIE in hospital? ", ("no", "yes")) == model.config.option_calibrations[0]
     assert calibration_for(model, QUESTION, ("yes", "no", "perhaps")) is None
 
 

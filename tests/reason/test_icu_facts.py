@@ -102,3 +102,21 @@ def _seconds(record: PatientRecord) -> float:
     start = time.perf_counter()
     look_up(record, "What changed, what matters?")
     return time.perf_counter() - start
+
+
+@pytest.mark.data
+def test_the_independent_script_sees_claims_without_evidence(salus_data: Path, tmp_path: Path) -> None:
+    """A variable that the stay does not have, a statement that cites nothing, one that cites another variable."""
+    record = stays(salus_data, 1)[0]
+    right = answer(record)
+    measured = {item.code.code for item in record.items}
+    absent = next(words for code, words in (("TroponinI", "troponin I"), ("Cholesterol", "cholesterol")) if code not in measured)
+    first = right["statements"][0]  # type: ignore[index]
+    other = next(item.id for item in record.items if item.category == "demographic")
+    for text, ids in (
+        (f"Latest {absent}: 2 ng/mL at 4 h after admission.", first["item_ids"]), (first["text"], []), (first["text"], [other]),
+    ):  # fmt: skip
+        path = tmp_path / "answers.json"
+        path.write_text(json.dumps([{**right, "statements": [{"text": text, "item_ids": ids}]}]))
+        run = subprocess.run([sys.executable, str(SCRIPT), str(path), str(salus_data)], capture_output=True, text=True, check=False)
+        assert run.returncode == 1, run.stdout + run.stderr
