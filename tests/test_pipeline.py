@@ -156,6 +156,13 @@ def test_an_overview_states_every_fact_though_the_model_left_it_out(model: Salus
     assert added and all(one.text == one.support and one.confidence is None for one in added)
 
 
+def test_an_answer_of_which_nothing_stands_says_why(model: SalusModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_record(patient(0), model)
+    monkeypatch.setattr(pipeline, "verify", lambda line, facts, asked: Statement("withheld", (), None, "withheld"))
+    assert ask(opened, ABOUT).abstained == pipeline.WITHHELD_ALL
+    assert ask(open_record(PatientRecord("nobody", ()), model), "Why?").abstained == pipeline.NOTHING_FOUND
+
+
 def test_options_rest_on_the_items_that_the_model_saw(model: SalusModel) -> None:
     record = patient(6)
     opened = open_record(record, model)

@@ -39,6 +39,10 @@ OPTION_EXCERPTS = 4
 """Sentences of notes in the prompt of a question with options."""
 SPARE_TOKENS = 20
 """Tokens that an answer may have beyond all of its facts."""
+NOTHING_FOUND = "Nothing in this record that could be looked up answers the question."
+WITHHELD_ALL = (
+    "What the model wrote did not pass its check against the record. Ask about one thing at a time, or name the measurement or list."
+)
 MOST_TOKENS = 1200
 """Longest answer, language-model tokens."""
 
@@ -132,7 +136,8 @@ def ask(
             if on_statement is not None:
                 on_statement(statement)
         if not any(statement.is_standing for statement in statements):
-            abstained = "Nothing in this record that could be looked up answers the question."
+            is_withheld = any(statement.verification == "withheld" for statement in statements)
+            abstained = WITHHELD_ALL if is_withheld else NOTHING_FOUND
     seconds["answer"] = time.perf_counter() - started
     at = None if opened.prediction_time is None else format_time(opened.prediction_time)
     return Answer(
