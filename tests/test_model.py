@@ -188,7 +188,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another format": (
         config_of(lambda t: t.update(format=1)),
-        "Cannot load model '{folder}': format 1, this program reads 2. Use the matching version.",
+        "Cannot load model '{folder}': format 1, this program reads 3. Use the matching version.",
     ),
     "wrong type": (
         config_of(lambda t: t.update(name=3)),

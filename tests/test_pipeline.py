@@ -6,7 +6,9 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from salus.generate.answer import Statement
 from salus.model import OptionCalibration, SalusModel, StatementCalibration
 from salus.pipeline import ask, calibration_for, facts_for, open_record, option_probabilities, with_confidence
 from salus.record.patient import Code, Content, Offset, PatientRecord
+from salus.record.read.folder import one_patient, read_path
 from salus.record.timeline import cut
 
 AT = Offset(24 * 3600, "admission")
@@ -217,6 +220,13 @@ def test_a_modality_that_did_not_pass_is_not_interpreted(tiny_backbone: Path) ->
     assert ask(opened, ABOUT).disclosure.text.startswith(f"Written by a machine: Salus model tiny 0 with {IDENTITY}.")
 
 
+def test_a_file_of_no_declared_modality_says_how_to_declare_it(model: SalusModel, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "rec.wav", np.sin(np.arange(8000) / 20), 2000)
+    limits = open_record(one_patient(read_path(tmp_path)), model).limits
+    assert limits == (pipeline.UNDECLARED,)
+    assert "salus-cohort.yaml" in pipeline.UNDECLARED
+
+
 def test_an_empty_record_is_no_evidence(model: SalusModel) -> None:
     answer = ask(open_record(PatientRecord("nobody", ()), model), ABOUT)
     assert not any(statement.verification in {"verified", "mended"} and statement.item_ids for statement in answer.statements)
@@ -243,13 +253,15 @@ def test_probabilities_by_hand() -> None:
 
 
 def test_confidence_below_the_threshold_withholds() -> None:
-    """By hand: 1 / (1 + exp(-(1 + 2 x -0.5))) = 0.5; mended, 1 / (1 + exp(3)) = 0.047426."""
-    calibration = StatementCalibration(1.0, 2.0, -3.0, 0.4, 100)
-    sure = with_confidence(Statement("x", ("a",), None, "verified"), -0.5, calibration)
+    """By hand: 1 / (1 + exp(-(1 + 2 x -0.5))) = 0.5; mended, 1 / (1 + exp(3)) = 0.047426; a certainty of 0.2 adds log(0.25)."""
+    calibration = StatementCalibration(1.0, 2.0, -3.0, 1.0, 0.4, 100)
+    sure = with_confidence(Statement("x", ("a",), None, "verified", mean_logprob=-0.5, certainty=0.5), calibration)
     assert (sure.confidence, sure.verification) == (pytest.approx(0.5), "verified")
-    unsure = with_confidence(Statement("x", ("a",), None, "mended"), -0.5, calibration)
+    unsure = with_confidence(Statement("x", ("a",), None, "mended", mean_logprob=-0.5, certainty=0.5), calibration)
     assert (unsure.confidence, unsure.verification) == (pytest.approx(0.047426, abs=1e-6), "withheld")
-    assert with_confidence(Statement("x", (), None, "not_a_claim"), -0.5, calibration).confidence is None
+    vague = with_confidence(Statement("x", ("a",), None, "verified", mean_logprob=-0.5, certainty=0.2), calibration)
+    assert (vague.confidence, vague.verification) == (pytest.approx(0.2), "withheld")
+    assert with_confidence(Statement("x", (), None, "not_a_claim"), calibration).confidence is None
 
 
 def test_soft_tokens_know_their_items(model: SalusModel) -> None:

@@ -13,7 +13,7 @@ from salus.model import ModalityEvaluation, ModelConfig, OptionCalibration, Salu
 from salus.reason.huggingface import HuggingFaceBackbone
 from salus.record.patient import Code, Content, Item, Offset, PatientRecord, Source, item_id
 
-VARIABLES = ("heart_rate", "creatinine", "potassium", "loinc:30525-0")
+VARIABLES = ("heart_rate", "creatinine", "potassium", "age")
 ENCODERS = {
     "vitals_labs": {
         "variables": list(VARIABLES), "categories": {"loinc:76689-9": ["female", "male"]}, "members": 1, "grid_members": 1, "steps": 4,

@@ -31,6 +31,8 @@ class LanguageExample:
     """First token of each option, where they differ."""
     right: int = -1
     """Place of the right option."""
+    target: tuple[float, ...] = ()
+    """Probability wanted of each option, where a teacher softens the right one; empty: all for the right one."""
 
     @property
     def tokens(self) -> int:

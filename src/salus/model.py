@@ -31,7 +31,7 @@ from salus.reason.prompt import frame_of
 from salus.record.patient import PatientRecord
 from salus.record.timeline import clock
 
-FORMAT = 2
+FORMAT = 3
 LORA_SETTINGS = {"r", "alpha", "targets", "dropout"}
 
 
@@ -73,6 +73,8 @@ class StatementCalibration:
     """Weight of the mean log-probability of the written line."""
     mended: float
     """Weight of the draft's having failed its check."""
+    certainty: float
+    """Weight of the log-odds that the question asks for this kind of fact, by its wording."""
     threshold: float
     """Below this confidence a statement is withheld."""
     n: int

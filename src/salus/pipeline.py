@@ -37,12 +37,15 @@ UNMATCHED_FACTS = 6
 """Facts in the prompt of a question that names nothing known."""
 OPTION_EXCERPTS = 4
 """Sentences of notes in the prompt of a question with options."""
+MOST_CERTAIN = 0.99
+"""A certainty above this counts as this."""
 SPARE_TOKENS = 20
 """Tokens that an answer may have beyond all of its facts."""
 NOTHING_FOUND = "Nothing in this record that could be looked up answers the question."
 WITHHELD_ALL = (
     "What the model wrote did not pass its check against the record. Ask about one thing at a time, or name the measurement or list."
 )
+UNDECLARED = "Content of no declared modality: shown, not interpreted. Say what its files are in salus-cohort.yaml (`files: modality`)."
 MOST_TOKENS = 1200
 """Longest answer, language-model tokens."""
 
@@ -99,11 +102,10 @@ def open_record(
 
 def _not_interpreted(record: PatientRecord, allowed: frozenset[str]) -> Iterator[str]:
     for name in sorted({item.modality for item in record.items if item.content is not None or item.number is not None} - allowed):
-        title = (
-            registry.load("salus.modalities", name).title
-            if name in registry.names("salus.modalities")
-            else "content of no declared modality"
-        )
+        if name not in registry.names("salus.modalities"):
+            yield UNDECLARED
+            continue
+        title = registry.load("salus.modalities", name).title
         yield f"{title[:1].upper()}{title[1:]}: shown and measured by rule, not interpreted (no passing evaluation of this modality)."
 
 
@@ -159,7 +161,7 @@ def facts_for(record: PatientRecord, question: str) -> Retrieved:
     found = look_up(record, question, budget=OVERVIEW_FACTS)
     about = SUBJECT_FACTS if found.asked else OPEN_FACTS
     most = about if found.subjects else OVERVIEW_FACTS if found.is_overview else UNMATCHED_FACTS
-    return replace(found, facts=found.facts[:most])
+    return replace(found, facts=found.sought[:most])
 
 
 def option_facts(record: PatientRecord, question: str) -> tuple[Fact, ...]:
@@ -179,7 +181,10 @@ def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[
     supported: list[str] = []
     most = sum(len(model.backbone.ids(draft)) + 1 for draft in drafts) + SPARE_TOKENS
     for line in opened.sessions["write"].write(pieces, drafts, max_new_tokens=min(most, MOST_TOKENS)):
-        statement = with_confidence(verify(line.text, facts, asked=retrieved.asked), line.mean_logprob, model.config.statement_calibration)
+        checked = replace(
+            verify(line.text, facts, asked=retrieved.asked), mean_logprob=line.mean_logprob, certainty=retrieved.certainty
+        )
+        statement = with_confidence(checked, model.config.statement_calibration)
         key = (statement.text, *statement.item_ids)
         if key in seen:  # the model goes in circles
             break
@@ -204,13 +209,20 @@ def _added(fact: Fact) -> Statement:
     return Statement(fact.text, fact.item_ids, None, "added", fact.short, fact.text)
 
 
-def with_confidence(statement: Statement, mean_logprob: float, calibration: StatementCalibration | None) -> Statement:
+def calibration_features(statement: Statement) -> tuple[float, float, float]:
+    """Return what the confidence of a statement is made of: mean log-probability, whether it was mended, log-odds of the certainty."""
+    certainty = min(max(statement.certainty, 1.0 - MOST_CERTAIN), MOST_CERTAIN)
+    return statement.mean_logprob, float(statement.verification == "mended"), math.log(certainty / (1.0 - certainty))
+
+
+def with_confidence(statement: Statement, calibration: StatementCalibration | None) -> Statement:
     """Return the statement with its calibrated confidence; below the threshold it is withheld."""
-    statement = replace(statement, mean_logprob=mean_logprob)
     if calibration is None or statement.verification not in {"verified", "mended"}:
         return statement
-    is_mended = float(statement.verification == "mended")
-    logit = calibration.intercept + calibration.logprob * mean_logprob + calibration.mended * is_mended
+    weights = (calibration.logprob, calibration.mended, calibration.certainty)
+    logit = calibration.intercept + sum(
+        weight * value for weight, value in zip(weights, calibration_features(statement), strict=True)
+    )
     confidence = 1.0 / (1.0 + math.exp(-logit))
     if confidence < calibration.threshold:
         return replace(statement, confidence=confidence, verification="withheld")

@@ -98,3 +98,15 @@ def test_time_features_by_hand() -> None:
     expected = [math.sin(2 * math.pi / 4**k) for k in range(8)] + [math.cos(2 * math.pi / 4**k) for k in range(8)] + [0.0]
     assert features[0].tolist() == pytest.approx(expected, abs=1e-5)
     assert features[1].tolist() == [0.0] * (2 * TIME_FREQUENCIES) + [1.0]
+
+
+def test_what_is_own_to_a_modality_touches_no_other() -> None:
+    network = fuser().eval()
+    both = {"ecg": present([0], 3, 8), "notes": present([0], 2, 4)}
+    before, absent = network(both, 1).tokens[0], network({}, 1).tokens
+    with torch.no_grad():
+        for parameter in network.own_parameters("ecg"):
+            parameter.add_(torch.randn_like(parameter))
+    after = network(both, 1).tokens[0]
+    assert not torch.isclose(before[:4], after[:4]).all(-1).any() and torch.equal(before[4:], after[4:])
+    assert torch.equal(network({}, 1).tokens, absent), "absence is told as before"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,6 +111,16 @@ def test_a_conversion_that_fails_leaves_nothing(cache: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="disk full"):
         embedded.embedded_backbone()
     assert list(cache.parent.iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_is_cleared_once_it_is_old(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    old, young = (cache.parent / f".converting-{name}" for name in ("old", "young"))
+    for left in (old, young):
+        left.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    fake_conversion(monkeypatch, tmp_path)
+    embedded.embedded_backbone()
+    assert not old.exists() and young.exists()
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

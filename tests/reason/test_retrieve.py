@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.reason.patient_of_items import course
 
-from salus.reason.retrieve import asked_kinds, look_up, mentions
+from salus.reason.asked import asked_kinds
+from salus.reason.retrieve import look_up, mentions
 
 RECORD = course()
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from salus import pipeline, registry
 from salus.errors import ConfigError
 from salus.model import load_config, load_model
 from salus.pipeline import ask, open_record
+from salus.task import Example
 from salus.train import run
 from salus.train.recipe import Recipe
 from salus.train.run import Place, train
@@ -65,7 +67,8 @@ def test_the_model_folder_says_how_it_was_made(trained: Path, tiny_backbone: Pat
     config, _ = load_config(trained / "model")
     assert config.trained["seed"] == 0 and config.trained["energy_kwh"] > 0
     stages = [row["stage"] for row in config.trained["log"] if "seconds" in row]
-    assert stages == ["encoder vitals_labs", "encoder notes", "projector", "language", "calibrate"]
+    assert stages == ["encoder vitals_labs", "encoder notes", "projector", "projector vitals_labs", "gates", "language", "calibrate"]
+    assert {"encoder": "vitals_labs", "never_measured": []} in config.trained["log"], "a misspelt variable would be missing in silence"
     card = (trained / "model" / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n") and f"base_model: {config.backbone_identity}" in card
     assert "| vitals_labs | icu-death | auroc" in card and "| notes | none |" in card
@@ -166,3 +169,11 @@ def test_a_cohort_that_is_not_there(tiny_backbone: Path, tmp_path: Path, monkeyp
     assert str(found.value) == (
         f"Cannot read task 'icu-death': there is no 'nowhere' in '{tmp_path}'. Set SALUS_DATA, or leave the task out."
     )
+
+
+def test_a_record_is_known_by_how_it_is_read() -> None:
+    """Two pictures of one patient are two records; two questions about one picture are one."""
+    read = [partial(patient, 1), partial(patient, 1), partial(patient, 2), partial(patient, 1, without=({"any": "argument"},))]
+    marks = [run._evidence(Example(str(n), "same", one, "?")) for n, one in enumerate(read)]
+    assert marks[0] == marks[1] and len(set(marks)) == 3
+    assert run._evidence(Example("4", "p", lambda: patient(1), "?")) == "p"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from tests.reason.patient_of_items import course
 from tests.tiny_model import ENCODERS, patient
 
 from salus.batch import LanguageExample
-from salus.encode.encoder import Prepared
+from salus.encode.encoder import Encoded, Prepared
 from salus.model import build_encoder, prepare_modality
+from salus.task import Example
 from salus.train import encoder_stage
 from salus.train.encoder_stage import OptionHeads, fit_normaliser, head_probabilities, out_of_fold, pretrain, supervise
+from salus.train.examples import Draw, drawn_evenly, softened
 from salus.train.language_stage import plan, rate
 from salus.train.recipe import EncoderRecipe, LanguageRecipe
 
@@ -43,6 +48,36 @@ def test_the_plan_keeps_shares_answers_and_limits() -> None:
     for batch in batches:
         longest = max(POOLS[name][place].tokens for name, place in batch) + 60
         assert len(batch) <= RECIPE.batch_size and (len(batch) == 1 or longest * len(batch) <= RECIPE.batch_tokens)
+
+
+def test_with_a_teacher_the_answers_keep_their_natural_shares() -> None:
+    taught = {**POOLS, "rare": [replace(one, target=(0.9, 0.1)) for one in POOLS["rare"]]}
+    answers = Counter(taught["rare"][place].right for batch in plan(taught, RECIPE, 0) for name, place in batch if name == "rare")
+    assert answers[1] / answers.total() == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_teacher_softens_the_right_option() -> None:
+    """By hand: heads of zero weight give softmax(0, log 3) = (0.25, 0.75); half of that and half of the answer is (0.625, 0.375)."""
+    heads = OptionHeads(4, 0, 2)
+    with torch.no_grad():
+        heads.heads[0].weight.zero_()
+        heads.heads[0].bias.copy_(torch.tensor([0.0, np.log(3.0)]))
+    encoded = {"notes": Encoded(torch.randn(1, 2, 4), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2))}
+    example = LanguageExample(encoded, (5,), (3, 0), (3, 4), 0)
+    draw = Draw(1, 0, frozenset(), {"notes": heads}, 0.5)
+    assert softened(example, draw).target == pytest.approx((0.625, 0.375))
+    assert softened(replace(example, encoded={}), draw).target == (), "a record without the modality has no teacher"
+    assert softened(example, replace(draw, teacher_weight=0.0)) is example
+
+
+@pytest.mark.parametrize(("keeps_shares", "expected"), [(False, {"yes": 4, "no": 4, "maybe": 2}), (True, None)])
+def test_answers_are_drawn_evenly_within_one_pair_of_options(keeps_shares: bool, expected: dict[str, int] | None) -> None:
+    """Of 100 questions 80 ask yes or no (8 yes) and 20 ask of three; ten are drawn."""
+    asked = [Example(str(n), str(n), course, "?", ("yes", "no"), "yes" if n < 8 else "no") for n in range(80)]
+    asked += [Example(str(n), str(n), course, "?", ("yes", "no", "maybe"), "maybe") for n in range(80, 100)]
+    drawn = drawn_evenly(asked, 10, random.Random(0), keeps_shares=keeps_shares)
+    counts = Counter(example.answer for example in drawn)
+    assert len(drawn) == 10 and (counts == expected if expected else counts["yes"] <= 3)
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:

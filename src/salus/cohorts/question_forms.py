@@ -1,13 +1,18 @@
 """How clinicians word questions about a record: forms by family and split.
 
-Takes nothing; gives forms with `{v}` where the name of a variable goes. Forms of val and test never occur in train, so that a
-test measures whether a question is understood, not whether its wording was memorised.
+Takes nothing; gives forms with `{v}` where the name of a variable goes. Forms of val and test never occur in train, so that a test
+measures whether a question is understood, not whether its wording was memorised. The forms of `test` were written by somebody who
+has seen neither the retriever nor the other forms, and whoever works on the retriever does not read them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 
 from salus.task import Split
 
@@ -25,433 +30,25 @@ class Forms:
         return {"train": self.train, "val": self.val, "test": self.test}[split]
 
 
-FORMS: Mapping[str, Forms] = {
-    "latest": Forms(
-        train=(
-            "What is the latest {v}?",
-            "What was the last {v}?",
-            "last {v}?",
-            "latest {v}",
-            "most recent {v}?",
-            "What is the most recent {v} on file?",
-            "Could you give me the latest {v}, please?",
-            "Please tell me the last recorded {v}.",
-            "What is the current {v}?",
-            "Show me the most recent {v} value.",
-            "I need the last {v} measurement.",
-            "What did the last {v} show?",
-            "newest {v} result?",
-            "last {v} pls",
-            "Give me the final {v} reading.",
-            "What is the {v} now?",
-            "Can you tell me the newest {v} we have?",
-        ),
-        val=("What's the most up-to-date {v}?", "final {v} value?", "Where does the {v} stand now?"),
-        test=(
-            "What's the {v} sitting at right now?",
-            "{v} at present?",
-            "Would you mind reading me the most recently charted {v}?",
-            "The last time someone checked it, what was the {v}?",
-            "I'm taking over this patient, so what is the {v} running at currently?",
-        ),
-    ),
-    "earliest": Forms(
-        train=(
-            "What was the first {v}?",
-            "first {v}?",
-            "What is the earliest {v}?",
-            "earliest {v}",
-            "What was the initial {v}?",
-            "initial {v}?",
-            "Please tell me the first recorded {v}.",
-            "What did the first {v} show?",
-            "Could you give me the earliest {v} on file?",
-            "Show me the first {v} value.",
-            "I need the initial {v} measurement.",
-            "What {v} was recorded first?",
-            "first {v} pls",
-            "Give me the initial {v} reading.",
-            "What is the oldest {v} we have?",
-            "What was the {v} at the start?",
-        ),
-        val=("What was the very first {v} result?", "baseline {v}?", "opening {v} value?"),
-        test=(
-            "What was the {v} when we started measuring it?",
-            "original {v}?",
-            "Going back as far as the chart allows, what was the {v}?",
-            "Could you dig out the {v} that was taken before all the others?",
-            "What did the {v} start out as?",
-        ),
-    ),
-    "highest": Forms(
-        train=(
-            "What was the highest {v}?",
-            "highest {v}?",
-            "max {v}?",
-            "maximum {v}",
-            "What is the maximum {v}?",
-            "peak {v}?",
-            "What was the peak {v}?",
-            "Please tell me the highest recorded {v}.",
-            "What did the {v} peak at?",
-            "Show me the maximum {v} value.",
-            "What is the highest {v} on file?",
-            "Could you give me the peak {v}, please?",
-            "How high did the {v} get?",
-            "max {v} pls",
-            "Give me the highest {v} reading.",
-            "What is the largest {v} in the record?",
-        ),
-        val=("What was the greatest {v} seen?", "top {v}?", "At its highest, what was the {v}?"),
-        test=(
-            "I want to know what value the {v} topped out at.",
-            "all-time high for {v}?",
-            "What is the most the {v} has ever been?",
-            "Of everything charted for {v}, which value is the highest?",
-            "For the discharge letter I need the peak value of {v}.",
-        ),
-    ),
-    "lowest": Forms(
-        train=(
-            "What was the lowest {v}?",
-            "lowest {v}?",
-            "min {v}?",
-            "minimum {v}",
-            "What is the minimum {v}?",
-            "nadir {v}?",
-            "What was the nadir of the {v}?",
-            "Please tell me the lowest recorded {v}.",
-            "Show me the minimum {v} value.",
-            "What is the lowest {v} on file?",
-            "What was the {v} at its lowest?",
-            "Could you give me the lowest {v}, please?",
-            "How low did the {v} get?",
-            "min {v} pls",
-            "Give me the lowest {v} reading.",
-            "What is the smallest {v} in the record?",
-        ),
-        val=("What was the smallest {v} seen?", "bottom {v} value?", "To what minimum did the {v} drop?"),
-        test=(
-            "The {v} bottomed out at what value?",
-            "{v} - lowest it's been?",
-            "What did the {v} dip to at its worst?",
-            "If you go through every {v} on the chart, which one is the smallest?",
-            "Please find me the {v} nadir for my note.",
-        ),
-    ),
-    "change": Forms(
-        train=(
-            "How did the {v} change?",
-            "By how much did the {v} change?",
-            "change in {v}?",
-            "What is the change in {v}?",
-            "How much has the {v} changed from first to last?",
-            "{v} change from first to last?",
-            "What is the difference between the first and the last {v}?",
-            "How much did the {v} change overall?",
-            "Please give me the overall change in {v}.",
-            "delta {v}?",
-            "Tell me how the {v} has changed.",
-            "How has the {v} changed since the first measurement?",
-            "What is the {v} change, first to last?",
-            "How much has the {v} moved between first and last?",
-            "overall {v} change pls",
-            "Compare the last {v} with the first: how much did it change?",
-        ),
-        val=("What's the net change in {v}?", "{v}: change over the record?", "How far has the {v} changed?"),
-        test=(
-            "How much higher or lower is the {v} now compared with when we started?",
-            "first-to-last shift in {v}?",
-            "If you subtract the first {v} from the last, what do you get?",
-            "Could you work out by how much the {v} rose or fell over the whole record?",
-            "I'm wondering how far apart the first and the last {v} are.",
-        ),
-    ),
-    "trend": Forms(
-        train=(
-            "What is the trend in {v}?",
-            "{v} trend?",
-            "trend of {v}",
-            "What is the trend of the {v}?",
-            "How is the {v} trending?",
-            "Is the {v} rising or falling?",
-            "Is the {v} going up or down?",
-            "Please describe the {v} trend.",
-            "Which way is the {v} going?",
-            "In which direction is the {v} trending?",
-            "Has the {v} been rising, falling or steady?",
-            "What trend does the {v} show?",
-            "What direction is the {v} moving in?",
-            "{v} - what's the trend?",
-            "Is {v} rising, falling, steady or fluctuating?",
-            "Tell me whether the {v} trend is up or down.",
-        ),
-        val=("Which way is the {v} heading?", "{v} trending up or down?", "Could you sum up the trend for {v}?"),
-        test=(
-            "How has the {v} been behaving over time?",
-            "{v} trajectory?",
-            "Would you say the {v} is creeping up, coming down or holding stable?",
-            "I'd like to know what pattern the {v} values are following.",
-            "Looking at the whole series, is the {v} increasing, decreasing, stable or all over the place?",
-        ),
-    ),
-    "count": Forms(
-        train=(
-            "How many times was the {v} measured?",
-            "How often was the {v} measured?",
-            "How many {v} measurements are there?",
-            "number of {v} measurements?",
-            "How many {v} values are recorded?",
-            "How often was the {v} recorded?",
-            "Count the {v} measurements.",
-            "How many {v} results do we have?",
-            "Please count the {v} values.",
-            "How many times has the {v} been checked?",
-            "{v}: how many measurements?",
-            "What is the number of {v} results?",
-            "How many {v} readings are on file?",
-            "How many times did someone check the {v}?",
-            "number of {v} values pls",
-            "Tell me how often {v} was taken.",
-        ),
-        val=("How frequently was the {v} measured, in total?", "{v} count?", "How many readings of {v} exist?"),
-        test=(
-            "How many data points do we have for {v}?",
-            "how many {v} entries?",
-            "For the audit I need to know how many {v} measurements this patient has had.",
-            "In all, the {v} was obtained how many times?",
-            "Could you tell me how many times we've got {v} documented?",
-        ),
-    ),
-    "measured": Forms(
-        train=(
-            "Was the {v} measured?",
-            "{v} measured?",
-            "Was a {v} ever measured?",
-            "Is there a {v} in the record?",
-            "Is a {v} recorded?",
-            "Has the {v} been measured?",
-            "Do we have a {v}?",
-            "Is there any {v} result?",
-            "Was {v} checked at all?",
-            "Has a {v} been recorded?",
-            "Please tell me whether the {v} was measured.",
-            "any {v} on file?",
-            "Was {v} ever checked?",
-            "Do we have any {v} values?",
-            "any {v} recorded?",
-            "Can you tell me if the {v} was measured?",
-        ),
-        val=("Did anyone measure the {v}?", "Is {v} available?", "Does the record contain a {v}?"),
-        test=(
-            "Has {v} ever been documented?",
-            "{v} ever taken?",
-            "I can't find a {v} anywhere; was it ever done?",
-            "Could you check if the chart holds even a single {v}?",
-            "Is {v} something we've checked in this patient?",
-        ),
-    ),
-    "out_of_range": Forms(
-        train=(
-            "Is the latest {v} out of range?",
-            "Is the {v} out of range?",
-            "{v} out of range?",
-            "Is the last {v} in range?",
-            "Is the {v} within the reference range?",
-            "Is the latest {v} normal?",
-            "Is the {v} normal?",
-            "{v} normal?",
-            "Is the last {v} high, low or in range?",
-            "Is the {v} abnormal?",
-            "Is the most recent {v} within normal limits?",
-            "Please tell me whether the last {v} is in range.",
-            "Is the last {v} within its normal range?",
-            "{v} in range now?",
-            "Does the latest {v} lie outside the reference range?",
-            "Can you check whether the {v} is high, low or normal?",
-        ),
-        val=("Is the current {v} outside its reference range?", "last {v} abnormal?", "Is {v} high or low at the moment?"),
-        test=(
-            "Should I be concerned about the latest {v}, or is it within limits?",
-            "last {v} flagged H or L?",
-            "Is the {v} acceptable at the moment, or is it too high or too low?",
-            "Please check the most recent {v} against the normal limits for me.",
-            "Does the {v} we have now fall inside the expected range?",
-        ),
-    ),
-    "when_highest": Forms(
-        train=(
-            "When was the {v} highest?",
-            "When was the highest {v}?",
-            "When did the {v} peak?",
-            "time of the highest {v}?",
-            "At what time was the {v} highest?",
-            "time of peak {v}?",
-            "When was the peak {v} recorded?",
-            "When was the maximum {v} measured?",
-            "When did the {v} reach its maximum?",
-            "When exactly was the {v} at its highest?",
-            "time of max {v} pls",
-        ),
-        val=("At what time did the {v} peak?", "when was max {v}?"),
-        test=(
-            "On what date and at what time did the {v} hit its maximum?",
-            "highest {v} - date/time?",
-            "Can you pinpoint when the {v} topped out?",
-            "The highest {v} on the chart, when is that from?",
-            "I'm looking for the moment the {v} reached its peak.",
-        ),
-    ),
-    "when_latest": Forms(
-        train=(
-            "When was the {v} last measured?",
-            "When was the last {v}?",
-            "When was the latest {v} taken?",
-            "time of the last {v}?",
-            "At what time was the {v} last recorded?",
-            "when was the most recent {v}?",
-            "When did we last check the {v}?",
-            "When was the most recent {v} measured?",
-            "When was {v} last checked?",
-            "When did someone last measure the {v}?",
-            "time of latest {v} pls",
-        ),
-        val=("At what time was the latest {v} recorded?", "{v} last taken when?"),
-        test=(
-            "When is our newest {v} from?",
-            "day and hour of the latest {v}?",
-            "I need to know when the {v} was last done before I order another.",
-            "On which date was the {v} most recently obtained, and at what time?",
-            "What's the timestamp on the last {v}?",
-        ),
-    ),
-    "active_medicines": Forms(
-        train=(
-            "What medicines is the patient taking?",
-            "Which medicines are active?",
-            "active medications?",
-            "current meds?",
-            "What medications is the patient on?",
-            "List the active medications.",
-            "List the current medicines.",
-            "Please list the active medicines.",
-            "Which drugs is the patient taking?",
-            "What are the current medications?",
-            "medication list?",
-            "What is this patient taking at the moment?",
-            "Show me the active prescriptions.",
-            "current medication list pls",
-            "Which medicines is the patient on?",
-            "Can you list all active drugs?",
-            "What is the patient prescribed at present?",
-        ),
-        val=("Which medications are current?", "meds?", "What drugs is she or he on now?"),
-        test=(
-            "Could you run me through the medication chart as it stands?",
-            "on any meds?",
-            "I'm doing the med rec: which drugs is this patient still receiving?",
-            "Before I prescribe anything new, what is the patient already on?",
-            "Which prescriptions haven't been stopped?",
-        ),
-    ),
-    "active_conditions": Forms(
-        train=(
-            "What are the active conditions?",
-            "Which conditions are active?",
-            "active problems?",
-            "problem list?",
-            "What diagnoses does the patient have?",
-            "List the active conditions.",
-            "List the current problems.",
-            "Please list the active diagnoses.",
-            "What are the current diagnoses?",
-            "Which active problems are recorded?",
-            "What conditions does the patient have?",
-            "Show me the problem list.",
-            "active problem list pls",
-            "Which medical conditions does this patient currently have?",
-            "Can you list all active diagnoses?",
-            "What is on the problem list?",
-        ),
-        val=("Which diagnoses are current?", "active dx?", "What illnesses does the patient have now?"),
-        test=(
-            "What medical issues are we dealing with in this patient?",
-            "comorbidities?",
-            "What is this patient currently suffering from?",
-            "Which diagnoses on the record have not resolved?",
-            "For the referral letter I need every diagnosis that still applies.",
-        ),
-    ),
-    "allergies": Forms(
-        train=(
-            "What allergies does the patient have?",
-            "allergies?",
-            "Any allergies?",
-            "Is the patient allergic to anything?",
-            "List the allergies.",
-            "Which allergies are recorded?",
-            "What is the patient allergic to?",
-            "Please list all allergies.",
-            "Are there any known allergies?",
-            "Does the patient have any allergies?",
-            "Show me the allergy list.",
-            "allergy list?",
-            "any known allergies pls",
-            "What are this patient's allergies?",
-            "Can you tell me about any allergies on record?",
-            "Is he or she allergic to something?",
-        ),
-        val=("Known allergies?", "Are allergies documented?", "Which allergens should be avoided?"),
-        test=(
-            "Before I give an antibiotic, is there an allergy I should know about?",
-            "any allergies, or NKA?",
-            "What should I write on the allergy wristband?",
-            "What does this patient react to, allergy-wise?",
-            "Are we aware of any hypersensitivities or allergic reactions?",
-        ),
-    ),
-    "age": Forms(
-        train=(
-            "How old is the patient?",
-            "What is the patient's age?",
-            "age?",
-            "patient age",
-            "Please tell me the age of the patient.",
-            "How old is this person?",
-            "How many years old is the patient?",
-            "age pls",
-        ),
-        val=("What age is the patient?", "age in years?"),
-        test=(
-            "For the dose calculation I need to know how old this patient is.",
-            "how old?",
-            "What age should I put on the request form?",
-            "How old a patient are we talking about?",
-            "Would you mind reminding me of this patient's age?",
-        ),
-    ),
-    "sex": Forms(
-        train=(
-            "What is the patient's sex?",
-            "Is the patient male or female?",
-            "sex?",
-            "patient sex",
-            "Is this a man or a woman?",
-            "What is the sex of the patient?",
-            "Is this patient female or male?",
-            "sex pls",
-        ),
-        val=("male or female?", "Which sex is recorded?"),
-        test=(
-            "Am I dealing with a lady or a gentleman?",
-            "gender?",
-            "Should I refer to this patient as he or she?",
-            "I need the patient's sex for the bed allocation.",
-            "Please confirm the registered sex.",
-        ),
-    ),
-}
-"""Wordings by family; the families `when_…` are reported as `when`, `age` and `sex` as `demographics`."""
+@cache
+def forms() -> Mapping[str, Forms]:
+    """Return wordings by family; the families `when_…` are reported as `when`, `age` and `sex` as `demographics`."""
+    folder = files(__package__).joinpath("question_forms_by_split")
+    parts = [json.loads(folder.joinpath(f"{split}.json").read_text("utf-8")) for split in ("train", "val", "test")]
+    return {family: Forms(*(tuple(part[family]) for part in parts)) for family in parts[0]}
+
+
+def forms_of_no_kind(split: Split) -> tuple[str, ...]:
+    """Return questions of `train` or `val` that ask for none of the families, so that a classifier of wordings knows such."""
+    return tuple(json.loads(files(__package__).joinpath("question_forms_by_split", "none.json").read_text("utf-8"))[split])
+
+
+def wordings_sha256() -> str:
+    """Return the SHA-256 of all wordings of `train`: tells whether a fitted model knows the present ones."""
+    known = {family: one.train for family, one in forms().items()}
+    text = json.dumps([known, forms_of_no_kind("train")], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
 
 REPORTED_AS: Mapping[str, str] = {
     "when_highest": "when",
@@ -459,7 +56,7 @@ REPORTED_AS: Mapping[str, str] = {
     "age": "demographics",
     "sex": "demographics",
 }
-"""Family under which results are reported, where it differs from the key of `FORMS`."""
+"""Family under which results are reported, where it differs from the key of `forms()`."""
 
 
 def question(form: str, variable: str = "") -> str:

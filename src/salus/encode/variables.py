@@ -163,7 +163,7 @@ class VariableEncoder(nn.Module):
         """Build from settings.
 
         Args:
-            variables: series keys (`heart_rate`, `loinc:30525-0`), in a fixed order.
+            variables: series keys (`heart_rate`, `age`), in a fixed order.
             categories: series key → words; each word becomes a variable that is 0 or 1 (sex, unit type).
             width: D.
             members: transformers over summary statistics.

@@ -16,6 +16,8 @@ from salus.record.variables import series_key, variable_of
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _POWER = re.compile(r"×10[⁰¹²³⁴⁵⁶⁷⁸⁹]+|10\*\d+|[⁰¹²³⁴⁵⁶⁷⁸⁹]")
 PLACES = 6
+MOST_DIGITS, PRINTED_DIGITS = 8, 6
+"""A source's number of more significant digits than the first (a simulation's 85.29215894…) may also appear rounded to the second."""
 
 
 def stray_numbers(answer: Answer, record: PatientRecord) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ def allowed_numbers(record: PatientRecord) -> set[float]:
     for item in record.items:
         allowed |= set(_of_item(item))
         if item.number is not None:
-            series[series_key(item)].append(item.number)
+            series[series_key(item)] += _printable(item.number)
     for values in series.values():
         allowed |= {float(count) for count in range(len(values) + 1)}
         distinct = sorted(set(values))
@@ -51,9 +53,15 @@ def allowed_numbers(record: PatientRecord) -> set[float]:
     return allowed
 
 
+def _printable(number: float) -> tuple[float, ...]:
+    """Return the ways in which a number of the record may stand in an answer: as it is, or rounded where it is noise of a conversion."""
+    digits = repr(number).split("e")[0].replace(".", "").strip("-0")
+    return (number, float(f"{number:.{PRINTED_DIGITS}g}")) if len(digits) > MOST_DIGITS else (number,)
+
+
 def _of_item(item: Item) -> Iterator[float]:
     if item.number is not None:
-        yield round(item.number, PLACES)
+        yield from (round(number, PLACES) for number in _printable(item.number))
     texts = [item.code.display, item.code.code, str(item.value) if isinstance(item.value, str) else ""]
     if item.content is not None and item.content.kind == "text":
         texts.append(str(item.content.load()))

@@ -112,6 +112,9 @@ def add_reading(result: Result, reads: Sequence[Read]) -> None:
     for kind in ("verified", "mended", ""):
         share = [one.verification == kind for one in reads]
         _add(result, "record-reading/all", f"share_of_answers_{kind or 'withheld'}", reads, share)
+    result.notes["record_reading_stray_numbers"] = [
+        {"id": one.example.id, "question": one.example.question, "numbers": list(one.stray)} for one in reads if one.stray
+    ]
     answered = [one for one in reads if one.given]
     if not answered:
         return

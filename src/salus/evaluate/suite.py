@@ -38,7 +38,7 @@ WHAT_CHANGED_PATIENTS = 50
 FREE_TOKENS = 16
 FREE_ROLES: dict[str, Role] = {"salus": "candidate", "text only (no soft tokens)": "ablation", "majority": "baseline"}
 """The product gives no free answer about an image yet, so none is final."""
-ALONE_EVERY = 2
+ALONE_EVERY = 4
 """One in so many record-reading questions is also put to the language model alone, which is the slowest part."""
 
 

@@ -77,6 +77,10 @@ class ConcatFuser(nn.Module):
         self.present = nn.ParameterDict({name: nn.Parameter(torch.randn(config.width)) for name in config.modalities})
         self.missing = nn.ParameterDict({name: nn.Parameter(torch.randn(config.width)) for name in config.modalities})
 
+    def own_parameters(self, name: str) -> list[nn.Parameter]:
+        """Return what only the tokens of one modality pass through; how its absence is told is not part of it."""
+        return [*self.project[name].parameters(), self.modality[name], self.present[name]]
+
     def forward(self, present: Mapping[str, Present], batch_size: int) -> Fused:
         """Return soft tokens (B, T, D), T = sum over modalities of 1 + N."""
         unknown = sorted(set(present) - set(self.config.modalities))

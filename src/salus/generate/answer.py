@@ -29,6 +29,8 @@ class Statement:
     """What the language model wrote before verification."""
     mean_logprob: float = 0.0
     """Mean natural-log probability of the draft's tokens under the language model."""
+    certainty: float = 1.0
+    """Probability that the question asks for this kind of fact, from its wording."""
 
     @property
     def is_standing(self) -> bool:

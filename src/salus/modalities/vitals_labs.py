@@ -110,9 +110,23 @@ VARIABLES = read_table()
 
 
 def build_encoder(settings: Mapping[str, Any]) -> Encoder:
-    """Return the network over variables on a time line, from its settings."""
+    """Return the network over variables on a time line, from its settings.
+
+    Raises:
+        ConfigError: a variable is named by one of its codes, under which no series would ever be found.
+
+    Example:
+        >>> build_encoder({"variables": ["loinc:30525-0"]})
+        Traceback (most recent call last):
+        ...
+        salus.errors.ConfigError: Cannot build the encoder: 'loinc:30525-0' is a code of the variable 'age'. Name it 'age'.
+    """
     from salus.encode.variables import VariableEncoder
 
+    owner = {key.lower(): variable.name for variable in VARIABLES for key in variable.keys}
+    for name in settings.get("variables", ()):
+        if owner.get(name, name) != name:
+            raise ConfigError(f"Cannot build the encoder: {name!r} is a code of the variable {owner[name]!r}. Name it {owner[name]!r}.")
     return VariableEncoder(**settings)
 
 

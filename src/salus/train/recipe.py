@@ -44,6 +44,8 @@ class LanguageRecipe:
     """Tokens in a batch, padding included."""
     batch_size: int = 16
     """Most samples in a batch."""
+    teacher_weight: float = 0.0
+    """Share of an encoder's own probabilities in the target of the task that it was trained on; 0: right answers alone."""
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     checkpoint_every: int = 50
@@ -64,9 +66,12 @@ class Recipe:
     language: LanguageRecipe
     """Trains LoRA to write; the fuser stays as it is, and options are judged without LoRA. No tasks: a model that only judges options."""
     lora: Mapping[str, Any]
+    own_projectors: Mapping[str, LanguageRecipe] = field(default_factory=dict)
+    """Modality → a further projector stage that trains its own part of the fuser alone: for one with too few examples to be heard
+    among the others."""
     fuser: Mapping[str, Any] = field(default_factory=dict)
     examples: Mapping[str, int] = field(default_factory=dict)
-    """Task → training examples prepared for the language stages; a task with two options takes its answers about
+    """Task → training examples prepared for the language stages; a task with two options and no teacher takes its answers about
     equally often."""
     calibration_examples: int = 600
     """Most `val` examples that calibrate one task."""

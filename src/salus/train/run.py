@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,8 +42,8 @@ from salus.model import (
 from salus.task import Example, Split, Task
 from salus.train.calibrate import TaskOnVal, calibrate_options, calibrate_statements, gate, val_questions
 from salus.train.card import card
-from salus.train.encoder_stage import fit_normaliser, head_probabilities, pretrain, supervise
-from salus.train.examples import build_examples
+from salus.train.encoder_stage import OptionHeads, fit_normaliser, head_probabilities, load_heads, pretrain, supervise
+from salus.train.examples import Draw, build_examples
 from salus.train.language_stage import Progress, load_checkpoint, mean_loss, train_language
 from salus.train.recipe import LanguageRecipe, Recipe
 
@@ -77,6 +78,8 @@ class _Run:
     progress: Progress
     asked: dict[str, list[OptionQuestion]] = field(default_factory=dict)
     """Encoded `val` questions by task, made once."""
+    heads: dict[str, dict[str, OptionHeads]] = field(default_factory=dict)
+    """Task → modality → heads of the encoder that was trained on it."""
 
 
 def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
@@ -99,6 +102,14 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
         model.fuser.requires_grad_(True)
         _language(run, model, recipe.projector, "projector")
     model.fuser.requires_grad_(False)
+    for name, one in recipe.own_projectors.items():
+        with run.log.stage(f"projector {name}"):
+            for parameter in model.fuser.own_parameters(name):
+                parameter.requires_grad_(True)
+            _language(run, model, one, f"projector-{name}")
+        model.fuser.requires_grad_(False)
+    with run.log.stage("gates"):
+        model.config = _gated(run, model)
     if recipe.language.tasks:
         with run.log.stage("language"):
             torch.manual_seed(recipe.seed + 7)
@@ -207,7 +218,10 @@ def _check(recipe: Recipe) -> None:
     fuser_config(recipe.fuser, {}, 1)
     for name, settings in _config(recipe).encoders.items():
         build_encoder(name, settings)
-    stages = [name for stage in (recipe.projector, recipe.language) for name in stage.tasks]
+    unknown = sorted(set(recipe.own_projectors) - set(recipe.encoders))
+    if unknown:
+        raise ConfigError(f"Cannot train a projector for {unknown[0]!r}: the recipe has no encoder of it. Add one, or leave it out.")
+    stages = [name for stage in (recipe.projector, *recipe.own_projectors.values(), recipe.language) for name in stage.tasks]
     for name in [*stages, *(name for one in recipe.encoders.values() for name in (*one.records_from, *([one.task] if one.task else [])))]:
         registry.load("salus.tasks", OTHER_ROUTES.get(name, name))
 
@@ -233,10 +247,12 @@ def _encoder(run: _Run, name: str) -> Encoder:
     torch.manual_seed(run.recipe.seed)
     encoder = build_encoder(name, _config(run.recipe).encoders[name])
     network = cast(nn.Module, encoder)
-    path = run.place.work / f"encoder-{name}.pt"
+    path, beside = run.place.work / f"encoder-{name}.pt", run.place.work / f"encoder-{name}.heads.pt"
     if path.exists():
         network.load_state_dict(torch.load(path, weights_only=True))
         network.eval()
+        if one.task is not None:
+            _teach(run, one.task, name, load_heads(encoder, torch.load(beside, weights_only=True)))
         return encoder
     halfway = run.place.work / f"encoder-{name}.pretrained.pt"
     if halfway.exists():
@@ -245,9 +261,15 @@ def _encoder(run: _Run, name: str) -> Encoder:
         _pretrained(run, encoder, name)
         _keep(network, halfway)
     if one.task is not None:
-        _supervised(run, encoder, name, run.tasks.task(one.task))
+        heads = _supervised(run, encoder, name, run.tasks.task(one.task))
+        _keep(heads, beside)
+        _teach(run, one.task, name, heads)
     _keep(network, path)
     return encoder
+
+
+def _teach(run: _Run, task: str, modality: str, heads: OptionHeads) -> None:
+    run.heads.setdefault(task, {})[modality] = heads
 
 
 def _keep(network: nn.Module, path: Path) -> None:
@@ -261,7 +283,7 @@ def _pretrained(run: _Run, encoder: Encoder, name: str) -> None:
     cast(nn.Module, encoder).train()
     prepared: list[Prepared] = []
     for source in one.records_from:
-        subjects = {example.subject_id: example for example in run.tasks.examples(source, "train")}  # one may be asked about many times
+        subjects = {_evidence(example): example for example in run.tasks.examples(source, "train")}  # one may be asked about many times
         prepared += [made for _, made in _prepared(encoder, name, list(subjects.values()), run.progress)]
     if not prepared and one.task is None:
         raise ConfigError(f"Cannot train the encoder of {name!r}: its recipe names no records. Set records_from or task.")
@@ -271,13 +293,14 @@ def _pretrained(run: _Run, encoder: Encoder, name: str) -> None:
         pretrain(encoder, prepared, one, seed=run.recipe.seed, progress=_said(run, f"{name}: self-supervised"))
 
 
-def _supervised(run: _Run, encoder: Encoder, name: str, task: Task) -> None:
+def _supervised(run: _Run, encoder: Encoder, name: str, task: Task) -> OptionHeads:
     one = run.recipe.encoders[name]
     cast(nn.Module, encoder).train()
     pairs = [pair for pair in _prepared(encoder, name, run.tasks.examples(task.name, "train"), run.progress) if pair[0].options]
     answers = np.array([example.options.index(example.answer) for example, _ in pairs])
     rows = [made for _, made in pairs]
     fit_normaliser(encoder, rows)
+    _tell_never_measured(run, encoder, name, rows)
     heads = supervise(encoder, rows, answers, one, seed=run.recipe.seed, progress=_said(run, f"{name}: {task.name}"))
     val = [pair for pair in _prepared(encoder, name, run.tasks.examples(task.name, "val"), run.progress) if pair[0].options]
     if task.positive is not None and val:
@@ -285,6 +308,22 @@ def _supervised(run: _Run, encoder: Encoder, name: str, task: Task) -> None:
         truth = np.array([float(example.answer == task.positive) for example, _ in val])
         score = head_probabilities(encoder, heads, [made for _, made in val])[:, place]
         run.log.add(encoder=name, task=task.name, split="val", metric="auroc", value=round(auroc(truth, score), 4), n=len(truth))
+    return heads
+
+
+def _tell_never_measured(run: _Run, encoder: Encoder, name: str, rows: Sequence[Prepared]) -> None:
+    """Log the variables of a recipe that no training record has: a misspelt one would be missing in silence."""
+    variables = getattr(encoder, "names", ())
+    if variables:
+        seen = np.any([np.isfinite(row.arrays["features"]).any(-1) for row in rows], axis=0)
+        never = [variable for variable, is_seen in zip(variables, seen, strict=True) if not is_seen]
+        run.log.add(encoder=name, never_measured=never)
+
+
+def _evidence(example: Example) -> Any:
+    """Return what tells an example's record from others: how it is read, where that is known, else the patient."""
+    read = example.record
+    return (read.func, repr(read.args), repr(read.keywords)) if isinstance(read, partial) else example.subject_id
 
 
 def _said(run: _Run, words: str) -> Progress:
@@ -331,7 +370,9 @@ def _kept(run: _Run, model: SalusModel, name: str, split: Split, wanted: int, sa
     """Return language examples from the run's cache, made when they are not there: encoders are frozen, so they stay true."""
     path = run.place.work / f"examples-{name}-{split}-{wanted}.pt"
     if not path.exists():
-        made = build_examples(model, name, run.tasks.examples(name, split), most=wanted, seed=run.recipe.seed, progress=said)
+        modalities, weight = frozenset(run.tasks.task(name).modalities), run.recipe.projector.teacher_weight
+        draw = Draw(wanted, run.recipe.seed, modalities, run.heads.get(name, {}), weight)
+        made = build_examples(model, name, run.tasks.examples(name, split), draw, progress=said)
         part = path.with_suffix(".part")
         torch.save(made, part)
         part.replace(path)
@@ -354,7 +395,8 @@ def _on_val(run: _Run, model: SalusModel, name: str) -> TaskOnVal | None:
     return calibrate_options(model, task, examples, run.asked[name])
 
 
-def _calibrated(run: _Run, model: SalusModel) -> ModelConfig:
+def _gated(run: _Run, model: SalusModel) -> ModelConfig:
+    """Return the settings with what `val` gave for each task with options: gates and calibrations."""
     evaluations: dict[str, ModalityEvaluation] = {}
     calibrations: list[OptionCalibration] = []
     for name in run.recipe.projector.tasks:
@@ -362,8 +404,11 @@ def _calibrated(run: _Run, model: SalusModel) -> ModelConfig:
         if found is not None:
             evaluations |= gate(run.tasks.task(name), found)
             calibrations += [found.calibration] if found.calibration is not None else []
-    config = replace(model.config, evaluations=evaluations, option_calibrations=tuple(calibrations))
-    model.config = config
+    return replace(model.config, evaluations=evaluations, option_calibrations=tuple(calibrations))
+
+
+def _calibrated(run: _Run, model: SalusModel) -> ModelConfig:
+    config = model.config
     if "record-reading" in run.recipe.language.tasks:
         examples = list(run.tasks.examples("record-reading", "val"))
         step = max(1, len(examples) // STATEMENT_EXAMPLES)
