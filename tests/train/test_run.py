@@ -137,6 +137,10 @@ def test_another_recipe_does_not_go_on(trained: Path, tiny_backbone: Path) -> No
             {"encoders": {"notes": {"settings": {"widht": 8}}}},
             "Cannot build the encoder of 'notes': TextEncoder.__init__() got an unexpected keyword argument 'widht'. Mend its settings.",
         ),
+        (
+            {"own_projectors": {"ecg": {"steps": 2, "lr": 0.003, "tasks": {"icu-death": 1.0}}}},
+            "Cannot train a projector for 'ecg': the recipe has no encoder of it. Add one, or leave it out.",
+        ),
     ],
 )
 def test_a_wrong_recipe_stops_before_anything_is_written(change: dict[str, object], text: str, tiny_backbone: Path, tmp_path: Path) -> None:
@@ -174,6 +178,6 @@ def test_a_cohort_that_is_not_there(tiny_backbone: Path, tmp_path: Path, monkeyp
 def test_a_record_is_known_by_how_it_is_read() -> None:
     """Two pictures of one patient are two records; two questions about one picture are one."""
     read = [partial(patient, 1), partial(patient, 1), partial(patient, 2), partial(patient, 1, without=({"any": "argument"},))]
-    marks = [run._evidence(Example(str(n), "same", one, "?")) for n, one in enumerate(read)]
+    marks = [run._evidence(Example(str(n), "same", one, "?", (), "")) for n, one in enumerate(read)]
     assert marks[0] == marks[1] and len(set(marks)) == 3
-    assert run._evidence(Example("4", "p", lambda: patient(1), "?")) == "p"
+    assert run._evidence(Example("4", "p", lambda: patient(1), "?", (), "")) == "p"

@@ -218,12 +218,12 @@ def _check(recipe: Recipe) -> None:
     fuser_config(recipe.fuser, {}, 1)
     for name, settings in _config(recipe).encoders.items():
         build_encoder(name, settings)
-    unknown = sorted(set(recipe.own_projectors) - set(recipe.encoders))
-    if unknown:
-        raise ConfigError(f"Cannot train a projector for {unknown[0]!r}: the recipe has no encoder of it. Add one, or leave it out.")
     stages = [name for stage in (recipe.projector, *recipe.own_projectors.values(), recipe.language) for name in stage.tasks]
     for name in [*stages, *(name for one in recipe.encoders.values() for name in (*one.records_from, *([one.task] if one.task else [])))]:
         registry.load("salus.tasks", OTHER_ROUTES.get(name, name))
+    unknown = sorted(set(recipe.own_projectors) - set(recipe.encoders))
+    if unknown:
+        raise ConfigError(f"Cannot train a projector for {unknown[0]!r}: the recipe has no encoder of it. Add one, or leave it out.")
 
 
 def _claim(work: Path, recipe_hash: str) -> None:
