@@ -175,11 +175,12 @@ def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[
         return
     model = opened.model
     is_short = bool(retrieved.subjects)
-    drafts = [prompt.draft_of(fact, number, is_short=is_short) for number, fact in enumerate(facts, start=1)]
+    lines = [prompt.guesses_of(fact, number, is_short=is_short) for number, fact in enumerate(facts, start=1)]
+    drafts = [guess for guesses in lines for guess in guesses]
     pieces = prompt.question(model.frame, question, facts)
     seen: set[tuple[str, ...]] = set()
     supported: list[str] = []
-    most = sum(len(model.backbone.ids(draft)) + 1 for draft in drafts) + SPARE_TOKENS
+    most = sum(len(model.backbone.ids(guesses[0])) + 1 for guesses in lines) + SPARE_TOKENS
     for line in opened.sessions["write"].write(pieces, drafts, max_new_tokens=min(most, MOST_TOKENS)):
         checked = replace(
             verify(line.text, facts, asked=retrieved.asked), mean_logprob=line.mean_logprob, certainty=retrieved.certainty

@@ -61,8 +61,10 @@ def test_evidence_is_taken_away_in_the_same_run(model: SalusModel) -> None:
     evaluate_options(model, TASKS["icu-death"], read_deaths(NOWHERE, "test"), result, progress=lambda words, share: None)
     named = {one.model for one in result.rows if one.role == "ablation" and one.metric == "auroc"}
     assert named == {
-        "all items shuffled between patients", "series only shuffled", "text only: static fields alone", "soft tokens only",
+        "all items shuffled between patients", "series only shuffled", "static fields alone", "text only: static fields alone",
+        "soft tokens only",
     }  # fmt: skip
+    assert any(one.model == "series only shuffled minus static fields alone" for one in result.rows)
     assert rows(result, "auroc", "salus") == [("final", 24)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -219,6 +221,14 @@ def test_what_is_wrong_never_passes(line: str, fact: Fact) -> None:
 def test_a_mended_line_is_the_cited_fact() -> None:
     statement = verify(cite("Creatinine rose from 1.1 to 24 mg/dL", CREATININE), FACTS, asked=ANY)
     assert (statement.text, statement.item_ids, statement.short) == (CREATININE.text, CREATININE.item_ids, CREATININE.short)
+
+
+def test_a_substance_inside_a_miswritten_name_is_no_other_subject() -> None:
+    name = "losartan potassium 25 MG"
+    fact = replace(MEDICINES, text=f"Active medicines (1): {name}.", short=name, names=(name,))
+    statement = verify("loseartan potassium 25 MG [1]", (fact,), asked=frozenset(("active_medicines",)))
+    assert (statement.verification, statement.text) == ("mended", fact.text)
+    assert verify("Potassium 4.1 mmol/L [1]", (MEDICINES,), asked=ANY).verification == "withheld"
 
 
 def test_withheld_says_so_and_cites_nothing() -> None:

@@ -21,7 +21,7 @@ from salus.model import build_encoder, prepare_modality
 from salus.task import Example
 from salus.train import encoder_stage
 from salus.train.encoder_stage import OptionHeads, fit_normaliser, head_probabilities, out_of_fold, pretrain, supervise
-from salus.train.examples import Draw, drawn_evenly, softened
+from salus.train.examples import MIXED_SHARE, Draw, drawn_evenly, mixture, softened
 from salus.train.language_stage import plan, rate
 from salus.train.recipe import EncoderRecipe, LanguageRecipe
 
@@ -67,7 +67,25 @@ def test_a_teacher_softens_the_right_option() -> None:
     draw = Draw(1, 0, frozenset(), {"notes": heads}, 0.5)
     assert softened(example, draw).target == pytest.approx((0.625, 0.375))
     assert softened(replace(example, encoded={}), draw).target == (), "a record without the modality has no teacher"
-    assert softened(example, replace(draw, teacher_weight=0.0)) is example
+    assert softened(example, replace(draw, teacher_weight=0.0)).target == ()
+
+
+def test_a_mixture_lies_between_two_patients_and_is_answered_by_the_teacher() -> None:
+    torch.manual_seed(0)
+    heads = OptionHeads(4, 0, 2)
+    ones, zeros = torch.ones(1, 2, 4), torch.zeros(1, 2, 4)
+    half = torch.tensor([[True, False]])
+    encoded = {"notes": Encoded(zeros, torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2))}
+    one = LanguageExample(encoded, (5,), (3, 0), (3, 4), 0, (1.0, 0.0))
+    other = replace(one, encoded={"notes": Encoded(ones, half, torch.ones(1, 2))})
+    draw = Draw(1, 0, frozenset(), {"notes": heads}, 0.9)
+    moved = [mixture((one, other), draw, random.Random(seed)) for seed in range(200)]
+    shares = [float(mixed.encoded["notes"].values[0, 0, 0]) for mixed in moved]
+    assert -MIXED_SHARE <= min(shares) < -0.4 and 0.4 < max(shares) <= MIXED_SHARE
+    for mixed in moved[:5]:
+        found = mixed.encoded["notes"]
+        assert torch.equal(found.mask, half) and torch.equal(found.time_s, one.encoded["notes"].time_s)
+        assert mixed.target == pytest.approx(heads(found.values, half).mean(0)[0].softmax(-1).tolist()), "the teacher's word alone"
 
 
 @pytest.mark.parametrize(("keeps_shares", "expected"), [(False, {"yes": 4, "no": 4, "maybe": 2}), (True, None)])

@@ -32,6 +32,9 @@ from salus.task import Example, Task
 Progress = Callable[[str, float], None]
 LEAST_SUBGROUP = 20
 """Smaller subgroups get no row of their own."""
+SERIES_SHUFFLED = "series only shuffled"
+STATIC_ALONE = "static fields alone"
+"""In the words and through the encoder, by the same way as with the series; `text only` is without soft tokens."""
 
 
 @dataclass(frozen=True)
@@ -205,18 +208,24 @@ def add_ablations(
     source.shuffle(others)
     mixed = [replace(own, items=(*_static(own), *_series(records[other]))) for own, other in zip(records, others, strict=True)]
     shifted = [records[other] for other in others]
+    bare = [replace(own, items=tuple(_static(own))) for own in records]
     none: frozenset[str] = frozenset()
     variants = {
         "all items shuffled between patients": [question_of(model, task, e, r) for e, r in zip(examples, shifted, strict=True)],
-        "series only shuffled": [question_of(model, task, e, r) for e, r in zip(examples, mixed, strict=True)],
+        SERIES_SHUFFLED: [question_of(model, task, e, r) for e, r in zip(examples, mixed, strict=True)],
+        STATIC_ALONE: [question_of(model, task, e, r) for e, r in zip(examples, bare, strict=True)],
         "text only: static fields alone": [question_of(model, task, e, r, modalities=none) for e, r in zip(examples, records, strict=True)],
         "soft tokens only": [question_of(model, task, e, r, is_silent=True) for e, r in zip(examples, records, strict=True)],
     }
+    given: dict[str, Floats] = {}
     for name, questions in variants.items():
         other_scores = scored_as(task, examples, option_logprobs(model, questions), calibration_of(model, task))
         add_plain(result, task.name, name, other_scores)
         gap = paired(auroc, scored.truth, scored.probability, other_scores.probability, scored.groups)
         result.add(task.name, "ablation", f"salus minus {name}", metric="auroc_difference", found=gap)
+        given[name] = other_scores.probability
+    gap = paired(auroc, scored.truth, given[SERIES_SHUFFLED], given[STATIC_ALONE], scored.groups)
+    result.add(task.name, "ablation", f"{SERIES_SHUFFLED} minus {STATIC_ALONE}", metric="auroc_difference", found=gap)
 
 
 def _static(record: PatientRecord) -> list[Item]:

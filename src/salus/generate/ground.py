@@ -139,7 +139,8 @@ def _right_facts(draft: str, cited: Sequence[Fact], allowed: Sequence[Fact], ask
     one kind is asked for, the only one about the same series as a cited fact, or the only one there is.
     """
     named = [fact for fact in allowed if _names_subject(draft, fact, allowed)]
-    if not named and mentioned(_CITED.sub(" ", draft)) - {fact.subject for fact in allowed}:
+    own = {name for fact in allowed for name in (fact.subject, *mentioned(fact.text))}  # `losartan potassium` is no potassium
+    if not named and mentioned(_CITED.sub(" ", draft)) - own:
         return ()
     pool = named or list(allowed)
     chosen = tuple(fact for fact in cited if fact in pool)

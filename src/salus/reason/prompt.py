@@ -8,6 +8,7 @@ Facts are numbered from 1; the model cites them as `[n]`. Any chat template work
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,3 +82,20 @@ def question_text(asked: str, lines: Sequence[str], options: Sequence[str] = ())
 def draft_of(fact: Fact, number: int, *, is_short: bool) -> str:
     """Return the line that the model is taught to write for a fact: short answer or full sentence, then its number."""
     return f"{fact.short if is_short else fact.text} [{number}]"
+
+
+def guesses_of(fact: Fact, number: int, *, is_short: bool) -> tuple[str, ...]:
+    """Return the lines that the model may write for a fact, likeliest first: as it is taught, with its time in full, as a sentence.
+
+    Example:
+        >>> fact = Fact("highest", "K", "potassium", "Highest K: 5 mmol/L at 3 h after admission.", "5 mmol/L at 3 h", (), times=("3 h",))
+        >>> guesses_of(fact, 1, is_short=True)[:2]
+        ('5 mmol/L at 3 h [1]', '5 mmol/L at 3 h after admission [1]')
+    """
+    taught = draft_of(fact, number, is_short=is_short)
+    if not is_short:
+        return (taught,)
+    last = next((time for time in fact.times if fact.short.endswith(time)), None)
+    anchor = re.search(rf"{re.escape(last)}( after \w+)", fact.text) if last else None
+    in_full = (f"{fact.short}{anchor[1]} [{number}]",) if anchor else ()
+    return taught, *in_full, draft_of(fact, number, is_short=False)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch.nn import functional
 
 from salus.batch import LanguageExample, encoded_record, make_example, option_prompt
 from salus.encode.encoder import Encoded
@@ -37,6 +36,8 @@ OPEN_SHARE = 0.4
 """Share of record-reading examples that show every kind of fact, as serving does where the words of a question leave the kind open."""
 SHUFFLED_SHARE = 0.5
 """Share of record-reading examples whose facts are shown in random order, so that place gives nothing away."""
+MIXED_SHARE = 0.5
+"""Farthest that a mixture moves from one patient towards another, or away; uniform between, so that the spread stays about the same."""
 
 
 def option_example(model: SalusModel, example: Example, record: PatientRecord, encoded: Mapping[str, Encoded]) -> LanguageExample:
@@ -101,6 +102,8 @@ class Draw:
     """Modality → heads of its encoder, trained on this task's options; their mean softens the right answer."""
     teacher_weight: float = 0.0
     """Share of the teachers in the target."""
+    mixtures: int = 0
+    """Made beside the real examples of a task that is taught; see `mixture`."""
 
     @property
     def is_taught(self) -> bool:
@@ -138,7 +141,9 @@ def build_examples(
         else:
             made.append(make_example(model, encoded, prompt.question_text(example.question, []), example.answer))
         progress(f"{len(made)} examples", (place + 1) / len(chosen))
-    return made
+    alike = [one for one in made if one.target]
+    wanted = draw.mixtures if len(alike) > 1 else 0
+    return [*made, *(mixture(random_source.sample(alike, 2), draw, random_source) for _ in range(wanted))]
 
 
 @torch.inference_mode()
@@ -147,13 +152,40 @@ def softened(example: LanguageExample, draw: Draw) -> LanguageExample:
 
     Source: distillation (Hinton et al. 2015, arXiv 1503.02531).
     """
-    taught = [name for name in draw.teachers if name in example.encoded] if draw.is_taught and example.right >= 0 else []
-    if not taught:
-        return example
-    shares = [draw.teachers[name](example.encoded[name].values, example.encoded[name].mask).mean(0)[0].softmax(-1) for name in taught]
-    mean, weight = torch.stack(shares).mean(0), draw.teacher_weight
-    target = (weight * mean + (1 - weight) * functional.one_hot(torch.tensor(example.right), len(mean))).tolist()
-    return replace(example, target=tuple(target))
+    taught = _taught(example, draw) if draw.is_taught and example.right >= 0 else ()
+    weight = draw.teacher_weight
+    return replace(
+        example, target=tuple(weight * share + (1 - weight) * (place == example.right) for place, share in enumerate(taught))
+    )
+
+
+def _taught(example: LanguageExample, draw: Draw) -> tuple[float, ...]:
+    """Return the probability of each option after the teachers of the modalities that an example has; empty: it has none of theirs."""
+    shares = [
+        heads(example.encoded[name].values, example.encoded[name].mask).mean(0)[0].softmax(-1)
+        for name, heads in draw.teachers.items()
+        if name in example.encoded
+    ]
+    return tuple(torch.stack(shares).mean(0).tolist()) if shares else ()
+
+
+@torch.inference_mode()
+def mixture(pair: Sequence[LanguageExample], draw: Draw, random_source: random.Random) -> LanguageExample:
+    """Return the first example of two with its taught vectors moved towards or away from the other's; the teachers alone say what is right.
+
+    The teacher is a function of the vectors and answers for any point between patients, so that a projector can copy it from many
+    more points than there are patients. Source: after mixup (Zhang et al. 2018, arXiv 1710.09412), with the teacher's answer at the
+    mixed point in place of mixed labels.
+    """
+    one, other = pair
+    share = random_source.uniform(-MIXED_SHARE, MIXED_SHARE)
+    encoded = dict(one.encoded)
+    for name in draw.teachers:
+        if name in one.encoded and name in other.encoded:
+            mine, theirs = one.encoded[name], other.encoded[name]
+            encoded[name] = replace(mine, values=mine.values + share * (theirs.values - mine.values), mask=mine.mask & theirs.mask)
+    mixed = replace(one, encoded=encoded)
+    return replace(mixed, target=_taught(mixed, draw))
 
 
 def drawn_evenly(

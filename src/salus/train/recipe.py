@@ -46,6 +46,8 @@ class LanguageRecipe:
     """Most samples in a batch."""
     teacher_weight: float = 0.0
     """Share of an encoder's own probabilities in the target of the task that it was trained on; 0: right answers alone."""
+    mixtures: int = 0
+    """Mixtures of two patients' vectors, answered by the encoder alone, beside the examples of each task that it was trained on."""
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     checkpoint_every: int = 50

@@ -346,7 +346,8 @@ def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> 
         made = {}
         for name in one.tasks:
             wanted = int(min(most, run.recipe.examples.get(name, EXAMPLES)))
-            made[name] = _kept(run, model, name, split, wanted, _said(run, f"{stage}: {name} {split}"))
+            mixtures = one.mixtures if split == "train" else 0
+            made[name] = _kept(run, model, name, split, (wanted, mixtures), _said(run, f"{stage}: {name} {split}"))
         return made
 
     checkpoint, done = run.place.work / f"{stage}.pt", run.place.work / f"{stage}.done"
@@ -366,12 +367,16 @@ def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> 
     done.touch()
 
 
-def _kept(run: _Run, model: SalusModel, name: str, split: Split, wanted: int, said: Progress) -> list[LanguageExample]:
-    """Return language examples from the run's cache, made when they are not there: encoders are frozen, so they stay true."""
-    path = run.place.work / f"examples-{name}-{split}-{wanted}.pt"
+def _kept(run: _Run, model: SalusModel, name: str, split: Split, wanted: tuple[int, int], said: Progress) -> list[LanguageExample]:
+    """Return language examples from the run's cache, made when they are not there: encoders are frozen, so they stay true.
+
+    `wanted` is how many examples and how many mixtures beside them.
+    """
+    most, mixtures = wanted
+    path = run.place.work / f"examples-{name}-{split}-{most}{f'-mixed-{mixtures}' if mixtures else ''}.pt"
     if not path.exists():
         modalities, weight = frozenset(run.tasks.task(name).modalities), run.recipe.projector.teacher_weight
-        draw = Draw(wanted, run.recipe.seed, modalities, run.heads.get(name, {}), weight)
+        draw = Draw(most, run.recipe.seed, modalities, run.heads.get(name, {}), weight, mixtures)
         made = build_examples(model, name, run.tasks.examples(name, split), draw, progress=said)
         part = path.with_suffix(".part")
         torch.save(made, part)
