@@ -1,7 +1,7 @@
 """Trains heart sounds from three seeds and measures the mean: `python scripts/heart_sound_seeds.py WORK OUT.json [SPLIT]`.
 
 The recipe is `recipes/heart_sound.yaml`; data come from $SALUS_DATA. A seed that was trained into WORK before is not trained again.
-Every row is of the language model's option probabilities; the rival is a random forest on the encoder's own spectral summaries.
+Every row is of the language model's option probabilities; the rivals, fitted on the encoder's own spectral summaries, are the task's.
 """
 
 from __future__ import annotations

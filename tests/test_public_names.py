@@ -37,6 +37,7 @@ FIELDS = {
     "salus.record.read.reader.Reader": ("name", "title", "recognises", "read", "priority"),
     "salus.task.Task": (
         "name", "title", "modalities", "metric", "read", "folders", "licence", "may_shape_shipped_weights", "positive", "pass_above",
+        "rivals", "severity", "site",
     ),
 }  # fmt: skip
 """What a plug-in declares, in order: it may be given by position."""

@@ -14,6 +14,8 @@ from typing import Literal
 from salus.record.patient import PatientRecord
 
 Split = Literal["train", "val", "test"]
+Classifier = Literal["gradient_boosting", "logistic_regression", "random_forest", "extra_trees"]
+"""Of plain tables; `salus.classifiers` builds them."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -59,3 +61,9 @@ class Task:
     """The option whose probability is ranked, for `auroc`."""
     pass_above: float | None = None
     """A modality is interpreted when the lower end of the 95 % interval on `val` is above this; None: never by this task."""
+    rivals: tuple[Classifier, ...] = ()
+    """Fitted in the run of an evaluation, on the tables of the task's first modality."""
+    severity: tuple[str, Callable[[Path, Sequence[Example]], Sequence[float]]] | None = None
+    """Name of a published score, and data folder and examples → its values (NaN where unknown); never evidence, only a rival."""
+    site: str | None = None
+    """Subgroup that follows the label, such as the place of recording: the AUROC is then also given over pairs within one."""

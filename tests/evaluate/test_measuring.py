@@ -27,6 +27,10 @@ def model(tiny_backbone: Path) -> SalusModel:
     return tiny_model(tiny_backbone)
 
 
+def silent(_words: str, _share: float) -> None:
+    """Take progress and show nothing."""
+
+
 def rows(result: Result, metric: str, model: str) -> list[tuple[str, int]]:
     """Return (role, n) of the rows of a metric and a model, without subgroups."""
     return [(one.role, one.n) for one in result.rows if (one.metric, one.model, one.subgroup) == (metric, model, "")]
@@ -58,10 +62,10 @@ def test_confidence_and_citations_are_those_of_the_scored_statement(model: Salus
 
 def test_evidence_is_taken_away_in_the_same_run(model: SalusModel) -> None:
     result = Result("test")
-    evaluate_options(model, TASKS["icu-death"], read_deaths(NOWHERE, "test"), result, progress=lambda words, share: None)
+    evaluate_options(model, TASKS["icu-death"], read_deaths(NOWHERE, "test"), result, task_id="icu-death", progress=silent)
     named = {one.model for one in result.rows if one.role == "ablation" and one.metric == "auroc"}
     assert named == {
-        "all items shuffled between patients", "series only shuffled", "static fields alone", "text only: static fields alone",
+        "all items shuffled between patients", "series only shuffled", "static fields alone", "text only (no soft tokens)",
         "soft tokens only",
     }  # fmt: skip
     assert any(one.model == "series only shuffled minus static fields alone" for one in result.rows)
@@ -72,7 +76,7 @@ def test_a_modality_that_did_not_pass_is_a_candidate(model: SalusModel) -> None:
     result, config = Result("test"), model.config
     model.config = replace(config, evaluations={})
     try:
-        evaluate_options(model, TASKS["icu-death"], read_deaths(NOWHERE, "test"), result, progress=lambda words, share: None)
+        evaluate_options(model, TASKS["icu-death"], read_deaths(NOWHERE, "test"), result, task_id="icu-death", progress=silent)
     finally:
         model.config = config
     assert rows(result, "auroc", "salus") == [("candidate", 24)]
@@ -81,9 +85,9 @@ def test_a_modality_that_did_not_pass_is_a_candidate(model: SalusModel) -> None:
 def test_no_rival_is_scored_on_rows_that_it_was_fitted_on(model: SalusModel) -> None:
     parts = {split: read_deaths(NOWHERE, split) for split in ("train", "val", "test")}
     task = TASKS["icu-death"]
-    on_val = rivals(model, task, train=parts["train"], val=(), test=parts["val"], progress=lambda words, share: None)
+    on_val = rivals(model, task, train=parts["train"], val=(), test=parts["val"], progress=silent)
     assert set(on_val) == {"gradient boosting, fitted on train", "logistic regression, fitted on train"}
-    on_test = rivals(model, task, train=parts["train"], val=parts["val"], test=parts["test"], progress=lambda words, share: None)
+    on_test = rivals(model, task, train=parts["train"], val=parts["val"], test=parts["test"], progress=silent)
     assert set(on_test) == {*on_val, "gradient boosting, fitted on train and val"} and all(len(one) == 24 for one in on_test.values())
 
 

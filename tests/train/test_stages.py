@@ -122,7 +122,7 @@ def test_a_teacher_never_saw_the_row_that_it_scores(monkeypatch: pytest.MonkeyPa
             sure = [self.seen.get(value) for value in features[:, 0].tolist()]
             return np.array([[0.5, 0.5] if one is None else [1.0 - one, float(one)] for one in sure])
 
-    monkeypatch.setattr(encoder_stage, "build_teacher", lambda name, seed: Parrot())
+    monkeypatch.setattr(encoder_stage, "build_classifier", lambda name, seed: Parrot())
     features, answers = np.arange(40, dtype=np.float32)[:, None], np.arange(40) % 2
     assert (out_of_fold(features, answers, "any", seed=0) == 0.5).all()
 

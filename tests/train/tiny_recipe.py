@@ -51,9 +51,10 @@ def read_questions(data: Path, split: Split) -> Sequence[Example]:
 
 
 TASKS = {
-    "icu-death": Task("icu-death", "made-up deaths", ("vitals_labs",), "auroc", read_deaths, (), "CC0-1.0", True, "yes", 0.6),
+    "icu-death": Task("icu-death", "made-up deaths", ("vitals_labs",), "auroc", read_deaths, (), "CC0-1.0", True, "yes", 0.6,
+                      rivals=("gradient_boosting", "logistic_regression")),
     "record-reading": Task("record-reading", "made-up questions", (), "exact_match", read_questions, (), "CC0-1.0", True),
-}
+}  # fmt: skip
 
 
 def with_tiny_tasks(load: Any) -> Any:
@@ -73,7 +74,7 @@ def tiny_recipe(backbone: Path, **changes: Any) -> Recipe:
         "fuser": {"hidden": 16},
         "projector": {"steps": 6, "lr": 0.003, "tasks": {"icu-death": 1.0}, "batch_size": 4, "checkpoint_every": 2,
                       "teacher_weight": 0.5},
-        "own_projectors": {"vitals_labs": {"steps": 2, "lr": 0.003, "tasks": {"icu-death": 1.0}, "batch_size": 4}},
+        "own_projectors": {"vitals_labs": {"steps": 2, "lr": 0.003, "tasks": {"icu-death": 1.0}, "batch_size": 4, "mixtures": 8}},
         "lora": LORA,
         "language": {"steps": 10, "lr": 0.003, "batch_size": 4, "checkpoint_every": 3,
                      "tasks": {"icu-death": 0.5, "record-reading": 0.2, "record-reading-alone": 0.15, "overview": 0.15}},

@@ -32,9 +32,10 @@ from salus.task import Example, Task
 Progress = Callable[[str, float], None]
 LEAST_SUBGROUP = 20
 """Smaller subgroups get no row of their own."""
+TEXT_ONLY = "text only (no soft tokens)"
 SERIES_SHUFFLED = "series only shuffled"
 STATIC_ALONE = "static fields alone"
-"""In the words and through the encoder, by the same way as with the series; `text only` is without soft tokens."""
+"""In the words and through the encoder, in the same way as with the series."""
 
 
 @dataclass(frozen=True)
@@ -50,32 +51,26 @@ class Scored:
     """True: truth is of the positive option (AUROC); False: of the choice (accuracy)."""
 
 
-def evaluate_options(model: SalusModel, task: Task, examples: Sequence[Example], result: Result, *, progress: Progress) -> Scored:
-    """Score a task with options and add its rows and curves.
+def evaluate_options(
+    model: SalusModel, task: Task, examples: Sequence[Example], result: Result, *, task_id: str, progress: Progress
+) -> Scored:
+    """Score a task with options and add its rows and curves, and what remains without the evidence.
 
     Args:
         model: scored as shipped; the task's modalities are given to it whether their gate passed or not.
         task: gives metric and positive option.
         examples: those with options.
         result: rows and curves are added.
+        task_id: as in the rows.
         progress: called with words and a share of 1.
     """
     records = read_records(examples, progress, task.name)
     scores = option_logprobs(model, [question_of(model, task, e, r) for e, r in zip(examples, records, strict=True)])
     scored = scored_as(task, examples, scores, calibration_of(model, task))
-    task_id = f"{task.name}/closed" if task.name == "vqa-rad" else task.name
     role: Role = "final" if model.config.interpreted & set(task.modalities) else "candidate"
     add_rows(result, task_id, scored, [dict(example.subgroup) for example in examples], role=role)
-    if task.name == "icu-death":
-        add_ablations(model, task, examples, records, scored=scored, result=result)
-    elif task.modalities:
-        blind = [question_of(model, task, e, r, modalities=frozenset()) for e, r in zip(examples, records, strict=True)]
-        add_plain(
-            result,
-            task_id,
-            "text only (no soft tokens)",
-            scored_as(task, examples, option_logprobs(model, blind), calibration_of(model, task)),
-        )
+    if task.modalities:
+        add_ablations(model, task, list(zip(examples, records, strict=True)), scored, result, task_id=task_id)
     return scored
 
 
@@ -194,43 +189,46 @@ def add_rival(result: Result, task_id: str, name: str, probability: Floats, *, s
 
 
 def add_ablations(
-    model: SalusModel,
-    task: Task,
-    examples: Sequence[Example],
-    records: Sequence[PatientRecord],
-    *,
-    scored: Scored,
-    result: Result,
+    model: SalusModel, task: Task, asked: Sequence[tuple[Example, PatientRecord]], scored: Scored, result: Result, *, task_id: str
 ) -> None:
-    """Add what remains when the evidence is taken away or comes from another patient."""
-    source = random.Random(0)
+    """Add what remains when the evidence is taken away or comes from another patient.
+
+    Where one wording is asked of all, another patient's evidence can take the place of a patient's own; where the records hold
+    static fields beside what is observed, each part is also taken by itself.
+    """
+    records = [record for _, record in asked]
     others = list(range(len(records)))
-    source.shuffle(others)
-    mixed = [replace(own, items=(*_static(own), *_series(records[other]))) for own, other in zip(records, others, strict=True)]
-    shifted = [records[other] for other in others]
-    bare = [replace(own, items=tuple(_static(own))) for own in records]
-    none: frozenset[str] = frozenset()
-    variants = {
-        "all items shuffled between patients": [question_of(model, task, e, r) for e, r in zip(examples, shifted, strict=True)],
-        SERIES_SHUFFLED: [question_of(model, task, e, r) for e, r in zip(examples, mixed, strict=True)],
-        STATIC_ALONE: [question_of(model, task, e, r) for e, r in zip(examples, bare, strict=True)],
-        "text only: static fields alone": [question_of(model, task, e, r, modalities=none) for e, r in zip(examples, records, strict=True)],
-        "soft tokens only": [question_of(model, task, e, r, is_silent=True) for e, r in zip(examples, records, strict=True)],
-    }
+    random.Random(0).shuffle(others)
+    variants: dict[str, tuple[Sequence[PatientRecord], Mapping[str, Any]]] = {TEXT_ONLY: (records, {"modalities": frozenset()})}
+    if scored.is_ranked:
+        variants |= {
+            "all items shuffled between patients": ([records[other] for other in others], {}),
+            "soft tokens only": (records, {"is_silent": True}),
+        }
+    if scored.is_ranked and all(_static(record) for record in records):
+        mixed = [(*_static(own), *_observed(records[other])) for own, other in zip(records, others, strict=True)]
+        variants |= {
+            SERIES_SHUFFLED: ([replace(own, items=items) for own, items in zip(records, mixed, strict=True)], {}),
+            STATIC_ALONE: ([replace(own, items=tuple(_static(own))) for own in records], {}),
+        }
+    examples = [example for example, _ in asked]
     given: dict[str, Floats] = {}
-    for name, questions in variants.items():
-        other_scores = scored_as(task, examples, option_logprobs(model, questions), calibration_of(model, task))
-        add_plain(result, task.name, name, other_scores)
-        gap = paired(auroc, scored.truth, scored.probability, other_scores.probability, scored.groups)
-        result.add(task.name, "ablation", f"salus minus {name}", metric="auroc_difference", found=gap)
-        given[name] = other_scores.probability
-    gap = paired(auroc, scored.truth, given[SERIES_SHUFFLED], given[STATIC_ALONE], scored.groups)
-    result.add(task.name, "ablation", f"{SERIES_SHUFFLED} minus {STATIC_ALONE}", metric="auroc_difference", found=gap)
+    for name, (evidence, how) in variants.items():
+        questions = [question_of(model, task, example, record, **how) for example, record in zip(examples, evidence, strict=True)]
+        others_scored = scored_as(task, examples, option_logprobs(model, questions), calibration_of(model, task))
+        add_plain(result, task_id, name, others_scored)
+        given[name] = others_scored.probability
+        if scored.is_ranked:
+            gap = paired(auroc, scored.truth, scored.probability, given[name], scored.groups)
+            result.add(task_id, "ablation", f"salus minus {name}", metric="auroc_difference", found=gap)
+    if STATIC_ALONE in given:
+        gap = paired(auroc, scored.truth, given[SERIES_SHUFFLED], given[STATIC_ALONE], scored.groups)
+        result.add(task_id, "ablation", f"{SERIES_SHUFFLED} minus {STATIC_ALONE}", metric="auroc_difference", found=gap)
 
 
 def _static(record: PatientRecord) -> list[Item]:
     return [item for item in record.items if item.category == "demographic"]
 
 
-def _series(record: PatientRecord) -> list[Item]:
+def _observed(record: PatientRecord) -> list[Item]:
     return [item for item in record.items if item.category != "demographic"]

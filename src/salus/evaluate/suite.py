@@ -18,8 +18,8 @@ import torch
 
 from salus import registry
 from salus.cohorts.free_answer import normalised
-from salus.evaluate.baselines import majority, rivals, severity
-from salus.evaluate.options import Scored, add_rival, evaluate_options
+from salus.evaluate.baselines import SEEDS, majority, rivals
+from salus.evaluate.options import TEXT_ONLY, Scored, add_rival, evaluate_options
 from salus.evaluate.reading import Read, add_reading, read_one
 from salus.evaluate.rows import Result, Role
 from salus.metrics import Floats, accuracy, auroc, bootstrap
@@ -36,7 +36,7 @@ WHAT_CHANGED = "what-changed"
 OVERVIEW = "What changed, what matters?"
 WHAT_CHANGED_PATIENTS = 50
 FREE_TOKENS = 16
-FREE_ROLES: dict[str, Role] = {"salus": "candidate", "text only (no soft tokens)": "ablation", "majority": "baseline"}
+FREE_ROLES: dict[str, Role] = {"salus": "candidate", TEXT_ONLY: "ablation", "majority": "baseline"}
 """The product gives no free answer about an image yet, so none is final."""
 ALONE_EVERY = 4
 """One in so many record-reading questions is also put to the language model alone, which is the slowest part."""
@@ -70,12 +70,11 @@ def evaluate(folder: Path, suite: Suite, *, save: Save, progress: Progress) -> N
     for name in suite.tasks:
         task = task_of(name)
         examples = spaced(task.read(suite.data, suite.split), suite.most)
-        if name == "record-reading":
-            reads = list(_spread(_read_chunk, folder, examples, suite.workers, progress, name))
-            add_reading(result, reads)
-        elif name == WHAT_CHANGED:
+        if name == WHAT_CHANGED:
             changes = list(_spread(_changes_chunk, folder, examples[:WHAT_CHANGED_PATIENTS], suite.workers, progress, name))
             add_verifications(result, changes)
+        elif any(example.item_ids for example in examples):  # the task knows where the answers stand
+            add_reading(result, list(_spread(_read_chunk, folder, examples, suite.workers, progress, name)))
         else:
             _one_task(model, task, examples, suite, result, progress)
         save(result, changes)
@@ -111,16 +110,17 @@ def _one_task(model: SalusModel, task: Task, examples: Sequence[Example], suite:
     open_ = [example for example in examples if not example.options]
     train = [example for example in task.read(suite.data, "train") if example.options]
     if closed:
-        scored = evaluate_options(model, task, closed, result, progress=progress)
-        if not scored.is_ranked:
-            task_id = f"{task.name}/closed" if open_ else task.name
-            add_rival(result, task_id, "majority", majority(train, closed), scored=scored, seeds=(), selected_on="none")
-        elif task.name in {"icu-death", "heart-sound"}:
+        task_id = f"{task.name}/closed" if open_ else task.name
+        scored = evaluate_options(model, task, closed, result, task_id=task_id, progress=progress)
+        if task.rivals:
             _add_rivals(result, task, closed, scored, _rivals(model, task, closed, suite, progress))
-            if task.name == "icu-death":
-                add_rival(result, task.name, "SAPS-I", severity(suite.data, closed), scored=scored, seeds=(), selected_on="none")
         else:
-            add_rival(result, task.name, "majority", np.zeros(len(closed)), scored=scored, seeds=(), selected_on="none")
+            common = np.zeros(len(closed)) if scored.is_ranked else majority(train, closed)
+            add_rival(result, task_id, "majority", common, scored=scored, seeds=(), selected_on="none")
+        if task.severity is not None:
+            name, published = task.severity
+            stated = np.array(published(suite.data, closed), dtype=np.float64)
+            add_rival(result, task_id, name, stated, scored=scored, seeds=(), selected_on="none")
     if open_:
         _free(model, task, open_, train=list(task.read(suite.data, "train")), result=result, progress=progress)
 
@@ -134,11 +134,11 @@ def _rivals(model: SalusModel, task: Task, examples: Sequence[Example], suite: S
 
 
 def _add_rivals(result: Result, task: Task, examples: Sequence[Example], scored: Scored, scores: Mapping[str, Floats]) -> None:
-    """Add rivals; for heart sounds also within collection sites, because the site follows the label and the plain AUROC flatters."""
+    """Add rivals; also within sites, where these follow the label and the plain AUROC flatters."""
     for name, score in scores.items():
-        add_rival(result, task.name, name, score, scored=scored, seeds=(0, 1, 2))
-    if task.name == "heart-sound":
-        sites = np.array([site_number(example.subgroup.get("subset", "")) for example in examples])
+        add_rival(result, task.name, name, score, scored=scored, seeds=SEEDS)
+    if task.site is not None:
+        sites = np.array([site_number(example.subgroup.get(task.site, "")) for example in examples])
         for name, score in {"salus": scored.probability, **scores}.items():
             found = bootstrap(within_site_auroc, scored.truth, np.column_stack([sites, score]), scored.groups)
             result.add(task.name, "final" if name == "salus" else "baseline", name, metric="auroc_within_site", found=found)
@@ -187,7 +187,7 @@ def _free(
     outcomes: dict[str, list[bool]] = {name: [] for name in FREE_ROLES}
     for place, example in enumerate(examples):
         record = example.record()
-        for name, modalities in (("salus", frozenset(task.modalities)), ("text only (no soft tokens)", frozenset[str]())):
+        for name, modalities in (("salus", frozenset(task.modalities)), (TEXT_ONLY, frozenset[str]())):
             fused = model.fuse([model.prepare(record, modalities)])
             session = model.backbone.session(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]), uses_adapter=False)
             asked = prompt.words(model.frame, prompt.question_text(example.question, []))

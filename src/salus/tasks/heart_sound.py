@@ -69,4 +69,6 @@ TASK = Task(
     may_shape_shipped_weights=True,
     positive="abnormal",
     pass_above=0.70,
+    rivals=("random_forest", "extra_trees"),
+    site="subset",
 )

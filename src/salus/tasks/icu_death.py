@@ -6,6 +6,8 @@ SAPS-I, SOFA, length of stay and survival are outcomes or scores, never evidence
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -77,6 +79,13 @@ def read(data: Path, split: Split) -> tuple[Example, ...]:
     return tuple(examples)
 
 
+def saps(data: Path, examples: Sequence[Example]) -> tuple[float, ...]:
+    """Return SAPS-I of each stay, as published with the outcomes; NaN where it is not stated."""
+    rows = read_rows(data / FOLDER / "Outcomes-a.txt", ("RecordID", "SAPS-I"))
+    stated = {row["RecordID"]: float(row["SAPS-I"]) for row in rows}
+    return tuple(math.nan if stated[example.subject_id] < 0 else stated[example.subject_id] for example in examples)
+
+
 TASK = Task(
     name="icu-death",
     title="In-hospital death from the first 48 hours in intensive care",
@@ -88,4 +97,6 @@ TASK = Task(
     may_shape_shipped_weights=True,
     positive="yes",
     pass_above=0.75,
+    rivals=("gradient_boosting", "logistic_regression"),
+    severity=("SAPS-I", saps),
 )

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from salus.classifiers import build_classifier
 from salus.encode.encoder import Encoder, Prepared, stack
 from salus.errors import MissingExtra
+from salus.task import Classifier
 from salus.train.recipe import EncoderRecipe
 
 Progress = Callable[[str, float], None]
@@ -134,7 +136,7 @@ def flat_features(encoder: Encoder, prepared: Sequence[Prepared]) -> NDArray[np.
     return np.stack([np.concatenate([one.arrays[name].ravel() for name in floats]) for one in prepared]).astype(np.float32)
 
 
-def out_of_fold(features: NDArray[np.float32], answers: NDArray[np.int64], teacher: str, *, seed: int) -> NDArray[np.float64]:
+def out_of_fold(features: NDArray[np.float32], answers: NDArray[np.int64], teacher: Classifier, *, seed: int) -> NDArray[np.float64]:
     """Return (n, options) probabilities of a teacher that never saw the row it scores (5 folds).
 
     Source: distillation (Hinton et al. 2015, arXiv 1503.02531) from out-of-fold predictions, as in stacking (Wolpert 1992).
@@ -151,26 +153,9 @@ def out_of_fold(features: NDArray[np.float32], answers: NDArray[np.int64], teach
     runs = []
     for run in range(TEACHER_RUNS):
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed + run)
-        runs.append(cross_val_predict(build_teacher(teacher, seed + run), known, answers, cv=folds, method="predict_proba"))
+        runs.append(cross_val_predict(build_classifier(teacher, seed + run), known, answers, cv=folds, method="predict_proba"))
     mean: NDArray[np.float64] = np.mean(runs, axis=0)
     return mean
-
-
-def build_teacher(name: str, seed: int) -> Any:
-    """Return an unfitted scikit-learn classifier that takes NaN as missing."""
-    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-
-    if name == "gradient_boosting":
-        return HistGradientBoostingClassifier(
-            learning_rate=0.04,
-            max_iter=160,
-            max_leaf_nodes=12,
-            min_samples_leaf=20,
-            l2_regularization=5.0,
-            max_features=0.2,
-            random_state=seed,
-        )
-    return RandomForestClassifier(500, min_samples_leaf=2, random_state=seed)
 
 
 def _optimise(

@@ -103,7 +103,7 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
         _language(run, model, recipe.projector, "projector")
     model.fuser.requires_grad_(False)
     for name, one in recipe.own_projectors.items():
-        with run.log.stage(f"projector {name}"):
+        with run.log.stage(f"projector-{name}"):
             for parameter in model.fuser.own_parameters(name):
                 parameter.requires_grad_(True)
             _language(run, model, one, f"projector-{name}")
