@@ -182,9 +182,8 @@ def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[
     supported: list[str] = []
     most = sum(len(model.backbone.ids(guesses[0])) + 1 for guesses in lines) + SPARE_TOKENS
     for line in opened.sessions["write"].write(pieces, drafts, max_new_tokens=min(most, MOST_TOKENS)):
-        checked = replace(
-            verify(line.text, facts, asked=retrieved.asked), mean_logprob=line.mean_logprob, certainty=retrieved.certainty
-        )
+        checked = verify(line.text, facts, asked=retrieved.asked, names_subject=not is_short)
+        checked = replace(checked, mean_logprob=line.mean_logprob, certainty=retrieved.certainty)
         statement = with_confidence(checked, model.config.statement_calibration)
         key = (statement.text, *statement.item_ids)
         if key in seen:  # the model goes in circles

@@ -231,6 +231,16 @@ def test_a_substance_inside_a_miswritten_name_is_no_other_subject() -> None:
     assert verify("Potassium 4.1 mmol/L [1]", (MEDICINES,), asked=ANY).verification == "withheld"
 
 
+def test_where_the_subject_is_open_a_line_has_to_name_it() -> None:
+    bare, full = cite("fell by 0.9 mmol/L", POTASSIUM), cite("potassium fell by 0.9 mmol/L", POTASSIUM)
+    assert verify(bare, FACTS, asked=ANY).verification == "verified"
+    statement = verify(bare, FACTS, asked=ANY, names_subject=True)
+    assert (statement.verification, statement.text) == ("mended", POTASSIUM.text)
+    assert verify(full, FACTS, asked=ANY, names_subject=True).verification == "verified"
+    assert verify("fell by 0.9 mmol/L", FACTS, asked=ANY, names_subject=True).verification != "verified"
+    assert verify(cite("Chest pain since 3 days, no fever.", NOTE), FACTS, asked=ANY, names_subject=True).verification == "verified"
+
+
 def test_withheld_says_so_and_cites_nothing() -> None:
     statement = verify("The sodium is 140 mmol/L", FACTS, asked=ANY)
     assert (statement.text, statement.item_ids, statement.short) == (WITHHELD, (), "")

@@ -45,6 +45,10 @@ _BETWEEN = (r";", r"(?<=[^\d])\. ", r", and ", r"\band\b", r",(?!\d)")
 _ACTIVE: frozenset[FactKind] = frozenset(("active_medicines", "active_conditions"))
 _SINGLE: frozenset[FactKind] = frozenset(("latest", "earliest", "highest", "lowest", "measured", "count", "demographic", "measurement"))
 """Kinds with one value and one time, which may stand in any order."""
+_OF_SERIES: frozenset[FactKind] = frozenset(
+    ("latest", "earliest", "highest", "lowest", "change", "trend", "count", "measured", "out_of_range")
+)
+"""Kinds that are about a series, whose name tells what the value is of."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,14 @@ class _Verdict:
     has_claim: bool = True
 
 
-def verify(line: str, facts: Sequence[Fact], *, asked: frozenset[FactKind]) -> Statement:
+def verify(line: str, facts: Sequence[Fact], *, asked: frozenset[FactKind], names_subject: bool = False) -> Statement:
     """Return the statement that a line of a draft becomes once it is checked against the facts.
 
     Args:
         line: what the language model wrote, with citations `[n]`: 1-based numbers of the facts in its prompt.
         facts: the facts in the prompt's order.
         asked: kinds that the question asks for; when exactly one, the cited fact must be of it (`not_recorded` always may).
+        names_subject: whether the question leaves open what it is about, so that `fell by 9` says nothing until it says of what.
 
     Returns:
         `verified`: the line, without citations; `mended`: the text of the one right fact; `withheld`: a sentence that says so,
@@ -82,11 +87,12 @@ def verify(line: str, facts: Sequence[Fact], *, asked: frozenset[FactKind]) -> S
         return Statement(draft, (), None, "not_a_claim", draft=draft)
     allowed = _of_kind(facts, asked)
     verdict = _check(draft, facts)
-    if verdict.is_supported and all(fact in allowed for fact in verdict.facts):
+    named = {fact for fact in facts if not names_subject or fact.kind not in _OF_SERIES or _names_subject(draft, fact, facts)}
+    if verdict.is_supported and all(fact in allowed and fact in named for fact in verdict.facts):
         return _statement(_CITED.sub("", draft), verdict.facts, "verified", draft)
     bare = _CITED.sub("", draft)
     supporting = next((fact for fact in allowed if _is_supported(bare, (fact,))), None) if not verdict.facts else None
-    if supporting is not None:
+    if supporting in named and supporting is not None:
         return _statement(bare, (supporting,), "verified", draft)
     right = _right_facts(draft, verdict.facts, allowed, asked)
     if not right:
