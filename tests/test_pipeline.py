@@ -21,6 +21,7 @@ from salus.fuse.fuser import item_ids
 from salus.generate.answer import Statement
 from salus.model import OptionCalibration, SalusModel, StatementCalibration
 from salus.pipeline import ask, calibration_for, facts_for, open_record, option_probabilities, with_confidence
+from salus.reason.backbone import Line
 from salus.record.patient import Code, Content, Offset, PatientRecord
 from salus.record.read.folder import one_patient, read_path
 from salus.record.timeline import cut
@@ -161,9 +162,19 @@ def test_an_overview_states_every_fact_though_the_model_left_it_out(model: Salus
 
 def test_an_answer_of_which_nothing_stands_says_why(model: SalusModel, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_record(patient(0), model)
-    monkeypatch.setattr(pipeline, "verify", lambda line, facts, asked: Statement("withheld", (), None, "withheld"))
+    monkeypatch.setattr(pipeline, "verify", lambda line, facts, **rules: Statement("withheld", (), None, "withheld"))
     assert ask(opened, ABOUT).abstained == pipeline.WITHHELD_ALL
     assert ask(open_record(PatientRecord("nobody", ()), model), "Why?").abstained == pipeline.NOTHING_FOUND
+
+
+def test_a_sentence_said_again_under_another_number_ends_an_overview(model: SalusModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, question = open_record(patient(3), model), "What changed, what matters?"
+    first, second = facts_for(opened.record, question).facts[:2]
+    drafted = [Line(f"{first.text} [1]", -0.1, 9), Line(f"{first.text} [2]", -0.1, 9), Line(f"{second.text} [2]", -0.1, 9)]
+    monkeypatch.setattr(opened.sessions["write"], "write", lambda *_, **__: iter(drafted))
+    statements = ask(opened, question).statements
+    assert [one.verification for one in statements[:2]] == ["verified", "added"]
+    assert not any(one.verification == "withheld" for one in statements)
 
 
 def test_options_rest_on_the_items_that_the_model_saw(model: SalusModel) -> None:

@@ -17,7 +17,7 @@ import torch
 from salus import registry
 from salus.fuse.fuser import item_ids
 from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
-from salus.generate.ground import verify
+from salus.generate.ground import uncited, verify
 from salus.model import OptionCalibration, SalusModel, StatementCalibration
 from salus.reason import prompt
 from salus.reason.backbone import Piece, Session
@@ -185,10 +185,10 @@ def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[
         checked = verify(line.text, facts, asked=retrieved.asked, names_subject=not is_short)
         checked = replace(checked, mean_logprob=line.mean_logprob, certainty=retrieved.certainty)
         statement = with_confidence(checked, model.config.statement_calibration)
-        key = (statement.text, *statement.item_ids)
-        if key in seen:  # the model goes in circles
+        said = {(statement.text, *statement.item_ids)} | ({(uncited(line.text),)} if not is_short else set())
+        if said & seen:  # the model goes in circles
             break
-        seen.add(key)
+        seen |= said
         if line.text:
             supported.append(statement.support)
             yield statement

@@ -100,8 +100,9 @@ def test_drafts_never_change_what_is_written(backbone: HuggingFaceBackbone, seed
         assert written(list(session.write(asked(seed), drafts, max_new_tokens=MOST))) == written(plain)
 
 
-def test_a_right_draft_is_read_not_written(backbone: HuggingFaceBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gain that drafts are for: as many tokens in far fewer forward passes."""
+@pytest.mark.parametrize("differing", [0, 1], ids=["as drafted", "begun in other words"])
+def test_a_right_draft_is_read_not_written(backbone: HuggingFaceBackbone, monkeypatch: pytest.MonkeyPatch, differing: int) -> None:
+    """The gain that drafts are for: as many tokens in far fewer forward passes, from the first token or from where they agree."""
     session = backbone.session(prefix(backbone, 0))
     passes: list[int] = []
     extend = session._extend
@@ -110,7 +111,8 @@ def test_a_right_draft_is_read_not_written(backbone: HuggingFaceBackbone, monkey
     slow = len(passes)
     passes.clear()
     true = token_lines(backbone, generated(backbone, [*prefix(backbone, 0), *asked(0)]))
-    with drafts_of(backbone, true) as drafts:
+    other = backbone.end_ids[0]
+    with drafts_of(backbone, [[other] * differing + line[differing:] for line in true]) as drafts:
         again = list(session.write(asked(0), drafts, max_new_tokens=MOST))
     assert written(again) == written(plain)
     assert len(passes) < slow / 3

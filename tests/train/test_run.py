@@ -67,7 +67,7 @@ def test_the_model_folder_says_how_it_was_made(trained: Path, tiny_backbone: Pat
     config, _ = load_config(trained / "model")
     assert config.trained["seed"] == 0 and config.trained["energy_kwh"] > 0
     stages = [row["stage"] for row in config.trained["log"] if "seconds" in row]
-    assert stages == ["encoder vitals_labs", "encoder notes", "projector", "projector vitals_labs", "gates", "language", "calibrate"]
+    assert stages == ["encoder vitals_labs", "encoder notes", "projector", "projector-vitals_labs", "gates", "language", "calibrate"]
     assert {"encoder": "vitals_labs", "never_measured": []} in config.trained["log"], "a misspelt variable would be missing in silence"
     card = (trained / "model" / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n") and f"base_model: {config.backbone_identity}" in card

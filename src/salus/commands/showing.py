@@ -29,7 +29,8 @@ def show_statement(console: Console, statement: Statement) -> None:
     shown = ", ".join(statement.item_ids[:ITEMS_SHOWN]) + (
         f" +{len(statement.item_ids) - ITEMS_SHOWN}" if len(statement.item_ids) > ITEMS_SHOWN else ""
     )
-    support = f" [dim]{escape(statement.support)}[/]" if statement.support and statement.support != statement.text else ""
+    says_more = statement.support.casefold().rstrip(".") != statement.text.casefold().rstrip(".")
+    support = f" [dim]{escape(statement.support)}[/]" if statement.support and says_more else ""
     console.print(f"  {mark} {escape(statement.text)}{support}{sure} [cyan]\\[{shown}][/]", soft_wrap=True)
 
 

@@ -73,7 +73,7 @@ def evaluate(folder: Path, suite: Suite, *, save: Save, progress: Progress) -> N
         if name == WHAT_CHANGED:
             changes = list(_spread(_changes_chunk, folder, examples[:WHAT_CHANGED_PATIENTS], suite.workers, progress, name))
             add_verifications(result, changes)
-        elif any(example.item_ids for example in examples):  # the task knows where the answers stand
+        elif any(example.item_ids and not example.options for example in examples):  # the task knows where its answers stand
             add_reading(result, list(_spread(_read_chunk, folder, examples, suite.workers, progress, name)))
         else:
             _one_task(model, task, examples, suite, result, progress)

@@ -100,6 +100,16 @@ def verify(line: str, facts: Sequence[Fact], *, asked: frozenset[FactKind], name
     return _statement(" ".join(fact.text for fact in right), right, "mended", draft)
 
 
+def uncited(line: str) -> str:
+    """Return a line of a draft without its citations.
+
+    Example:
+        >>> uncited("Number of creatinine values: 2. [4]")
+        'Number of creatinine values: 2.'
+    """
+    return _CITED.sub("", line).strip()
+
+
 def _statement(text: str, facts: Sequence[Fact], verification: str, draft: str) -> Statement:
     return Statement(
         text=re.sub(r"\s+([.,;])", r"\1", " ".join(text.split())),

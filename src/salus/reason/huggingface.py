@@ -24,6 +24,8 @@ from salus.reason.backbone import Line, Piece
 
 PLAIN_ATTENTION_TOKENS = 200
 """Longest prompt, text tokens, for which plain attention trains faster: its time and memory grow with the square."""
+LOOKED_UP_BY = 2
+"""Last tokens of a line by which its continuation is looked up in the drafts."""
 FINGERPRINT_ELEMENTS = 65536
 """Of each tensor: any training moves these too, and a large model is still told apart in seconds."""
 
@@ -210,13 +212,14 @@ class HuggingFaceSession:
         backbone, table = self.backbone, self.backbone.core.get_input_embeddings()
         pool = [backbone.ids(draft + "\n") for draft in drafts] + [backbone.ids(draft) + backbone.end_ids[:1] for draft in drafts]
         pending = backbone.embed(question)  # not yet in the cache
+        known = pool
         line: list[int] = []
         score, written = 0.0, 0
         try:
             while written < max_new_tokens:
                 before = self.length + len(pending)
                 room = min(max_new_tokens - written - 1, backbone.context_length - before)
-                proposal = _continuation(line, pool)[: max(room, 0)]
+                proposal = _continuation(line, pool, known)[: max(room, 0)]
                 hidden = self._extend(torch.cat([pending, table(torch.tensor(proposal, dtype=torch.long, device=pending.device))]))
                 ahead = backbone.logits(hidden[len(pending) - 1 :]).log_softmax(-1)
                 accepted = self._accepted(ahead, proposal)
@@ -254,8 +257,17 @@ class HuggingFaceSession:
             self.cache.crop(length - self.length)  # negative: tokens to remove
 
 
-def _continuation(line: Sequence[int], pool: Sequence[Sequence[int]]) -> list[int]:
+def _continuation(line: Sequence[int], pool: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]]) -> list[int]:
+    """Return what may follow: the rest of a draft in the pool that starts like the line, else of any that holds its last tokens.
+
+    Source of the second: prompt lookup decoding (Saxena 2023).
+    """
     for draft in pool:
         if len(draft) > len(line) and list(draft[: len(line)]) == list(line):
             return list(draft[len(line) :])
+    last = list(line[-LOOKED_UP_BY:])
+    for draft in drafts if len(last) == LOOKED_UP_BY else ():
+        for end in range(LOOKED_UP_BY, len(draft)):
+            if list(draft[end - LOOKED_UP_BY : end]) == last:
+                return list(draft[end:])
     return []
