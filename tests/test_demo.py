@@ -38,6 +38,8 @@ def test_demo_writes_a_report_whose_statements_stand(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert str(tmp_path / "report.html") in done.stdout.replace("\n", "")
     assert "3.4 mg/dL" in done.stdout, "the highest creatinine of the sample patient"
+    assert "heart rate from r peaks: 61.1 /min" in done.stdout.replace("\n", " ").casefold(), "measured from the real ECG"
+    assert "No answer" not in done.stdout
     assert "shown and measured by rule, not interpreted" in done.stdout.replace("\n", " ")
     assert "Not for clinical use" in page and "<svg" in page
 

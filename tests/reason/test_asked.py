@@ -74,3 +74,13 @@ def test_where_it_leaves_doubt_every_kind_is_shown() -> None:
     found = look_up(RECORD, "creatinine?")
     assert found.asked == frozenset() and found.sought == found.facts and len(found.facts) > 3
     assert 0 < LEAST_CERTAINTY < SURE < AGREED
+
+
+def test_an_unlikely_guess_that_nothing_else_speaks_for_is_not_asked() -> None:
+    question = "What does this recording or image show?"
+    shares = kind_probabilities(question)
+    assert max(shares, key=lambda label: shares[label]) != NONE, "the model takes it for something"
+    asked = asked_of(question, question, names_variable=False)
+    assert (asked.kinds, asked.lists, asked.person) == (frozenset(), (), ())
+    likely = "Am I dealing with a lady or a gentleman?"
+    assert asked_of(likely, likely, names_variable=False).person == ("sex",)
