@@ -120,6 +120,15 @@ def test_asking_for_json_writes_no_report(site: Path, model: Path, capsys: pytes
     assert not (site / "report.html").exists()
 
 
+def test_every_answer_says_what_was_not_read(site: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (site / "one" / "jane-doe.dcm").write_bytes(b"")
+    status, out, _ = run(capsys, "ask", site / "one", "How high did the creatinine get?", "--model", model)
+    line = "Not read, so not in this answer: 1 whole file; 'salus inspect' says which and why."
+    assert status == 0 and line in out and "jane-doe" not in out and line.replace("'", "&#39;") in (site / "report.html").read_text()
+    _, out, _ = run(capsys, "ask", site / "one", "Sodium?", "--model", model, "--json")
+    assert json.loads(out)["limits"][0] == line
+
+
 def test_asking_with_options(site: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     question = "Will this patient die in hospital?"
     status, out, _ = run(capsys, "ask", site / "one", question, "--options", "yes,no", "--model", model, "--json")

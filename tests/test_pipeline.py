@@ -177,6 +177,16 @@ def test_a_sentence_said_again_under_another_number_ends_an_overview(model: Salu
     assert not any(one.verification == "withheld" for one in statements)
 
 
+def test_each_thing_that_was_asked_for_is_answered(model: SalusModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, question = open_record(patient(3), model), "What is the highest and lowest creatinine?"
+    highest, lowest = facts_for(opened.record, question).owed
+    drafted = [Line(f"{lowest.short} [2]", -0.1, 9)]
+    monkeypatch.setattr(opened.sessions["write"], "write", lambda *_, **__: iter(drafted))
+    statements = ask(opened, question).statements
+    assert [(one.verification, one.support) for one in statements] == [("verified", lowest.text), ("added", highest.text)]
+    assert statements[1].confidence is None
+
+
 def test_options_rest_on_the_items_that_the_model_saw(model: SalusModel) -> None:
     record = patient(6)
     opened = open_record(record, model)

@@ -71,7 +71,12 @@ class OpenRecord:
 
 @torch.inference_mode()
 def open_record(
-    record: PatientRecord, model: SalusModel, *, at: ObservedTime | None = None, interpret: frozenset[str] | None = None
+    record: PatientRecord,
+    model: SalusModel,
+    *,
+    at: ObservedTime | None = None,
+    interpret: frozenset[str] | None = None,
+    unread: str | None = None,
 ) -> OpenRecord:
     """Return the record, encoded, fused and prefilled.
 
@@ -80,9 +85,10 @@ def open_record(
         model: from `salus.model.load_model`.
         at: prediction time; nothing observed later is used. None: everything in the record.
         interpret: modalities given to the model as soft tokens; None: those whose evaluation has passed.
+        unread: what of the patient's files is not in the record (`ReadReport.unread`); every answer says it.
     """
     started = time.perf_counter()
-    limits: list[str] = []
+    limits = [unread] if unread else []
     if at is not None:
         kept = cut(record, at)
         record = kept.record
@@ -161,7 +167,7 @@ def facts_for(record: PatientRecord, question: str) -> Retrieved:
     found = look_up(record, question, budget=OVERVIEW_FACTS)
     about = SUBJECT_FACTS if found.asked else OPEN_FACTS
     most = about if found.subjects else OVERVIEW_FACTS if found.is_overview else UNMATCHED_FACTS
-    return replace(found, facts=found.sought[:most])
+    return replace(found, facts=found.sought[: max(most, len(found.owed))])
 
 
 def option_facts(record: PatientRecord, question: str) -> tuple[Fact, ...]:
@@ -194,15 +200,13 @@ def _write(opened: OpenRecord, question: str, retrieved: Retrieved) -> Iterator[
             yield statement
         if retrieved.is_overview and not statement.is_standing:  # one wrong line of a long answer is followed by more
             break
-    if retrieved.is_overview:
-        is_asked = retrieved.asked if len(retrieved.asked) == 1 else frozenset(fact.kind for fact in facts)
-        for fact in facts:
-            if fact.kind in is_asked and not any(fact.text in support for support in supported):
-                yield _added(fact)
+    for fact in retrieved.owed:
+        if not any(fact.text in support for support in supported):
+            yield _added(fact)
 
 
 def _added(fact: Fact) -> Statement:
-    """Return the statement of a fact that an overview must not leave out, where the model left it out: code's words, and marked `added`.
+    """Return the statement of a fact that the answer must not leave out, where the model left it out: code's words, and marked `added`.
 
     It has no confidence: the calibration is of what the model chooses, and here it chose nothing.
     """

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.reason.patient_of_items import course
 
 from salus.reason.asked import asked_kinds
-from salus.reason.retrieve import look_up, mentions
+from salus.reason.mentions import mentions
+from salus.reason.retrieve import look_up
 
 RECORD = course()
 
@@ -90,6 +91,35 @@ def test_no_match_gives_the_most_salient_facts() -> None:
     found = look_up(RECORD, "Who won the cup?", budget=3)
     assert not found.is_matched
     assert [fact.subject for fact in found.facts][:2] == ["creatinine", "creatinine"]
+
+
+@pytest.mark.parametrize(
+    ("question", "owed"),
+    [
+        ("What is the highest and lowest heart rate?", ["Highest heart rate", "Lowest heart rate"]),
+        ("Latest creatinine and potassium?", ["Latest creatinine", "Latest potassium"]),
+        ("creatinine, sodium?", ["Latest creatinine", "Latest sodium"]),
+        ("highest heart rate and lowest sodium", ["Highest heart rate", "Lowest sodium"]),
+        ("latest lactate and creatinine", ["No lactate is recorded", "Latest creatinine"]),
+        ("age and sex?", ["Age", "Sex"]),
+        ("Any allergies, and which medicines is she on?", ["No allergies", "Active medicines"]),
+        ("latest potassium and any allergies?", ["Latest potassium", "No allergies"]),
+        ("How old is she and is she on metoprolol?", ["Age", "Yes, Metoprolol"]),
+        ("Is the creatinine rising or falling?", []),
+        ("How much did the creatinine change between first and last?", []),
+        ("Any drug allergies?", []),
+        ("Looking over all the values, which sodium is the smallest?", []),
+        ("max HR?", []),
+    ],
+)
+def test_a_question_that_asks_several_things_is_owed_each(question: str, owed: list[str]) -> None:
+    found = look_up(RECORD, question)
+    assert [fact.text.startswith(start) for fact, start in zip(found.owed, owed, strict=True)] == [True] * len(owed)
+    assert set(found.owed) <= set(found.sought)
+
+
+def test_a_long_name_of_the_record_is_one_name() -> None:
+    assert look_up(RECORD, "How often was the Creatinine [Mass/volume] in Serum or Plasma measured?").subjects == ("creatinine",)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     record = one_patient(report, args.patient)
     read_s = time.perf_counter() - started
     model = load_named_model(args.model, args.backbone)
-    opened = open_quietly(open_record, record, model, at=at)
+    opened = open_quietly(open_record, record, model, at=at, unread=report.unread)
     opened.seconds["read"] = read_s
     console = Console(highlight=False)
     answers: list[Answer] = []

@@ -63,7 +63,7 @@ def _section(
 ) -> ReportSection:
     console.print(f"\n[bold underline]{title}[/]  [dim]{folder}[/]")
     report = read_path(folder)
-    opened = open_quietly(open_record, one_patient(report), model)
+    opened = open_quietly(open_record, one_patient(report), model, unread=report.unread)
     answers = []
     for question, options in questions:
         show_head(console, question)

@@ -53,7 +53,7 @@ CATEGORIES = {
 BADGES = {
     "verified": ("✓ verified", "Every number, unit, direction and code was found in the cited items."),
     "mended": ("✎ mended", "The model's wording failed the check against the record and was replaced by the looked-up fact."),
-    "added": ("+ added by rule", "The model left this fact out; an overview has to name it, so the looked-up fact is stated."),
+    "added": ("+ added by rule", "The model left this fact out, and the answer would lack a part that was asked for."),
     "withheld": ("✕ withheld", "Its wording failed the check and nothing could replace it, or it was more likely wrong than right."),
     "not_a_claim": ("– no claim", "Says nothing about the record that could be checked."),
 }

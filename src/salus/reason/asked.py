@@ -75,7 +75,8 @@ PERSON: dict[str, tuple[str, ...]] = {
 }
 _MERGED: Mapping[str, str] = {"when_highest": "highest", "when_latest": "latest"}
 """Labels of the model that ask for the time of a fact: the fact is the same."""
-_JOINED = r"and|or|also|plus|as well as|both|versus|vs"
+_AND = r"and|also|plus|as well as|both"
+_JOINED = rf"{_AND}|or|versus|vs"
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,7 @@ def asked_of(question: str, masked: str, *, names_variable: bool) -> Asked:
 
 
 def _by_pattern(question: str) -> frozenset[str]:
-    person = (subject for subject, patterns in PERSON.items() if has(question, *patterns))
-    return frozenset((*asked_kinds(question), *asked_lists(question), *person))
+    return frozenset((*asked_kinds(question), *asked_lists(question), *asked_person(question)))
 
 
 def _feasible(probabilities: Mapping[str, float], *, names_variable: bool) -> dict[str, float]:
@@ -142,8 +142,22 @@ def asked_lists(question: str) -> tuple[FactKind, ...]:
     Example:
         >>> asked_lists("Which medicines is she on?")
         ('active_medicines',)
+        >>> asked_lists("Any allergic history to drugs?"), asked_lists("Drugs and allergies?")
+        (('allergies',), ('active_medicines', 'allergies'))
     """
-    return tuple(kind for kind, patterns in LIST_KINDS.items() if has(question, *patterns))
+    lists = tuple(kind for kind, patterns in LIST_KINDS.items() if has(question, *patterns))
+    is_allergy = "allergies" in lists and not has(question, _AND)
+    return ("allergies",) if is_allergy else lists  # `drug allergies` and `allergic history` ask for no medicines or conditions
+
+
+def asked_person(question: str) -> tuple[str, ...]:
+    """Return what the words of a question ask about who the patient is.
+
+    Example:
+        >>> asked_person("Age and sex?")
+        ('age', 'sex')
+    """
+    return tuple(subject for subject, patterns in PERSON.items() if has(question, *patterns))
 
 
 def asked_kinds(question: str) -> frozenset[FactKind]:
@@ -158,8 +172,8 @@ def asked_kinds(question: str) -> frozenset[FactKind]:
     return _resolved(frozenset(kind for kind, patterns in KINDS.items() if has(question, *patterns)), question)
 
 
-_STRONG: tuple[FactKind, ...] = ("change", "trend", "count", "out_of_range")
-_ENDS: frozenset[FactKind] = frozenset(("latest", "earliest", "measured"))
+STRONG: frozenset[FactKind] = frozenset(("change", "trend", "count", "out_of_range"))
+ENDS: frozenset[FactKind] = frozenset(("latest", "earliest", "measured"))
 
 
 def _resolved(kinds: frozenset[FactKind], question: str) -> frozenset[FactKind]:
@@ -168,8 +182,8 @@ def _resolved(kinds: frozenset[FactKind], question: str) -> frozenset[FactKind]:
         kinds = kinds - {"change", "out_of_range"}
     if "change" in kinds:
         kinds = kinds - {"trend", "out_of_range", "highest", "lowest", "count"}
-    if kinds & set(_STRONG):
-        kinds = kinds - _ENDS
+    if kinds & STRONG:
+        kinds = kinds - ENDS
     if kinds & {"highest", "lowest"}:
         kinds = kinds - {"latest", "measured", "out_of_range"} - ({"earliest"} if len(kinds) > 2 else set())
     if "count" in kinds:

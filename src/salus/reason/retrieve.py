@@ -6,21 +6,21 @@ always finds the same facts. Similar cases and outside knowledge are not here.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain, zip_longest
 
 from salus.reason import lookup
 from salus.reason.asked import Asked, asked_of, has
+from salus.reason.compound import Parts, parts_of
 from salus.reason.facts import Fact, FactKind
 from salus.reason.lists import WORDS, demographics, excerpts, listed, measurements, named
 from salus.reason.matters import changes, matters
+from salus.reason.mentions import PERSONAL, TOKEN, Span, keys_of, masked, spans_of, stem
 from salus.reason.series import Series, series_of
 from salus.record.patient import PatientRecord
-from salus.record.variables import Variable, variables
+from salus.record.variables import variables
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Retrieved:
     """False: the question names nothing that is known here, and the facts are the record's most salient ones."""
     certainty: float = 1.0
     """Probability that the question asks for `asked`, from its wording; 1 where that is no matter of wording."""
+    owed: tuple[Fact, ...] = ()
+    """Facts that the answer may not leave out: those of an overview, and of a question that asks for several things at once."""
 
     @property
     def sought(self) -> tuple[Fact, ...]:
@@ -45,7 +47,7 @@ class Retrieved:
             return self.facts
         told = self.asked | {"not_recorded"}
         wanted = (fact for fact in self.facts if fact.kind in told and (fact.kind != "demographic" or fact.subject in self.subjects))
-        return tuple(wanted) or self.facts
+        return _unique((*self.owed, *wanted)) or self.facts
 
     @property
     def is_overview(self) -> bool:
@@ -69,12 +71,6 @@ NOTE = (r"notes?|reports?|documents?|letters?|says?|said|mention(s|ed)?|written|
 LEAST_CERTAINTY = 0.5
 """Below this the language model is shown every kind of fact, and not only the kinds that the wording seems to ask for."""
 MOST_NAMES = 3
-SHORT_ALIAS = 2
-"""An alias of at most this many letters (K, Na, BP) counts only as it is written."""
-TYPO_LETTERS = 6
-TYPO_RATIO = 0.86
-_LISTED = re.compile(r"\{v\}(?:(?:\s*,\s*|\s+(?:and|or)\s+|\s*/\s*)(?:the\s+)?\{v\})+")
-_TOKEN = re.compile(r"[^\W_]+(?:[/'’][^\W_]+)*")
 
 
 def look_up(record: PatientRecord, question: str, *, budget: int = 10) -> Retrieved:
@@ -93,28 +89,59 @@ def look_up(record: PatientRecord, question: str, *, budget: int = 10) -> Retrie
     """
     series = series_of(record)
     words = question.strip()
-    mentioned, asked = understood(words, _record_words(series))
-    lists_asked, kinds = asked.lists, asked.kinds
+    spans = spans_of(words, _record_words(series))
+    mentioned, asked = _understood(words, spans)
     names = _named_facts(record, words)
-    if mentioned and not (asked.person and set(mentioned) <= _PERSONAL):
-        facts, subjects = _about_variables(record, series, mentioned, kinds)
-        quoted = excerpts(record, words) if has(words, *NOTE) or all(fact.kind == "not_recorded" for fact in facts) else ()
-        facts = (*quoted, *facts) if has(words, *NOTE) else (*facts, *quoted)
-        if lists_asked:
-            lists = tuple(listed(record, kind) for kind in lists_asked)
-            facts, subjects = (*facts[:1], *lists, *facts[1:]), (*subjects, *(fact.subject for fact in lists))
-        told = _answerable(kinds | set(lists_asked), facts)
-        told = told | {fact.kind for fact in names} if told else told
-        return Retrieved((*names, *facts)[:budget], told, subjects, True, asked.certainty)
-    if names:
-        return Retrieved(names[:budget], frozenset(fact.kind for fact in names), tuple(fact.subject for fact in names), True)
-    if asked.person:
-        return replace(_about_person(record, asked.person, budget), certainty=asked.certainty)
-    if lists_asked:
-        lists = tuple(listed(record, kind) for kind in lists_asked)
+    if mentioned and not (asked.person and set(mentioned) <= PERSONAL):
+        found = _of_variables(record, series, words, mentioned, asked, names)
+    elif names:
+        found = Retrieved(names, frozenset(fact.kind for fact in names), tuple(fact.subject for fact in names), True)
+    elif asked.person:
+        found = replace(_about_person(record, asked.person), certainty=asked.certainty)
+    elif asked.lists:
+        lists = tuple(listed(record, kind) for kind in asked.lists)
         notes = excerpts(record, words) if has(words, *NOTE) else ()
-        return Retrieved((*lists, *notes)[:budget], frozenset(lists_asked), tuple(fact.subject for fact in lists), True, asked.certainty)
-    return _in_general(record, series, words, budget)
+        found = Retrieved((*lists, *notes), frozenset(asked.lists), tuple(fact.subject for fact in lists), True, asked.certainty)
+    else:
+        return _in_general(record, series, words, budget)
+    parts = parts_of(words, spans, asked.kinds)
+    others = _named_facts(record, masked(words, spans)) if names and parts.count > 1 else ()
+    owed = _owed(record, series, parts, asked, found, others)
+    kinds = found.asked | {fact.kind for fact in owed} if found.asked else found.asked
+    return replace(found, facts=_unique((*owed, *found.facts))[:budget], asked=kinds, owed=owed)
+
+
+def _owed(
+    record: PatientRecord, series: Mapping[str, Series], parts: Parts, asked: Asked, found: Retrieved, names: Sequence[Fact]
+) -> tuple[Fact, ...]:
+    """Return the facts that the answer to several questions at once may not leave out; none where one thing is asked."""
+    absent = {fact.series: fact for fact in found.facts if fact.kind == "not_recorded"}
+    of_series: list[Fact | None] = []
+    for kind, key in parts.pairs:
+        if key in series and kind in _MAKERS:
+            of_series.append(_MAKERS[kind](series[key]) or (lookup.change(series[key]) if kind == "trend" else None))
+        else:
+            of_series.append(absent.get(key))
+    lists = (listed(record, kind) for kind in parts.lists if kind in asked.lists)
+    subjects = [subject for subject in parts.person if subject in asked.person]
+    person = _about_person(record, subjects).facts[: len(subjects)]
+    owed = _unique((*of_series, *lists, *person, *names))
+    return owed if len(owed) > 1 else ()
+
+
+def _of_variables(
+    record: PatientRecord, series: Mapping[str, Series], question: str, mentioned: Sequence[str], asked: Asked, names: Sequence[Fact]
+) -> Retrieved:
+    """Return facts for a question that names variables, and of the lists that it asks for beside."""
+    facts, subjects = _about_variables(record, series, mentioned, asked.kinds)
+    quoted = excerpts(record, question) if has(question, *NOTE) or all(fact.kind == "not_recorded" for fact in facts) else ()
+    facts = (*quoted, *facts) if has(question, *NOTE) else (*facts, *quoted)
+    if asked.lists:
+        lists = tuple(listed(record, kind) for kind in asked.lists)
+        facts, subjects = (*facts[:1], *lists, *facts[1:]), (*subjects, *(fact.subject for fact in lists))
+    told = _answerable(asked.kinds | set(asked.lists), facts)
+    told = told | {fact.kind for fact in names} if told else told
+    return Retrieved((*names, *facts), told, subjects, True, asked.certainty)
 
 
 def understood(question: str, own: Sequence[tuple[str, str]] = ()) -> tuple[tuple[str, ...], Asked]:
@@ -124,9 +151,12 @@ def understood(question: str, own: Sequence[tuple[str, str]] = ()) -> tuple[tupl
         question: any text.
         own: further (words, key) pairs, as in `mentions`.
     """
-    spans = _spans(question, own)
-    mentioned = _keys(spans)
-    return mentioned, asked_of(question, _masked(question, spans), names_variable=bool(set(mentioned) - _PERSONAL))
+    return _understood(question, spans_of(question, own))
+
+
+def _understood(question: str, spans: Sequence[Span]) -> tuple[tuple[str, ...], Asked]:
+    mentioned = keys_of(spans)
+    return mentioned, asked_of(question, masked(question, spans), names_variable=bool(set(mentioned) - PERSONAL))
 
 
 def _answerable(kinds: frozenset[FactKind], facts: Sequence[Fact]) -> frozenset[FactKind]:
@@ -139,132 +169,18 @@ def _answerable(kinds: frozenset[FactKind], facts: Sequence[Fact]) -> frozenset[
     return kinds & made
 
 
-@lru_cache(maxsize=8)
-def _lexicon(declared: tuple[Variable, ...], own: tuple[tuple[str, str], ...]) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Return token sequence → keys of the variables that it names, those with the shortest display first."""
-    table: dict[tuple[str, ...], dict[str, None]] = {}
-    spoken = chain(
-        (
-            (phrase, variable.name)
-            for variable in declared
-            for phrase in (variable.display, variable.name.replace("_", " "), *variable.aliases)
-        ),
-        own,
-    )
-    for phrase, key in spoken:
-        tokens = tuple(_TOKEN.findall(phrase))
-        if tokens:
-            is_short = len(phrase) <= SHORT_ALIAS
-            table.setdefault(tokens if is_short else tuple(map(_stem, tokens)), {})[key] = None
-    displays = {variable.name: variable.display for variable in declared}
-    return {tokens: tuple(sorted(keys, key=lambda key: len(displays.get(key, "")))) for tokens, keys in table.items()}
-
-
-def _stem(token: str) -> str:
-    lower = token.casefold().removesuffix("'s").removesuffix("’s")
-    return lower[:-1] if len(lower) > 3 and lower.endswith("s") and not lower.endswith(("ss", "us", "is")) else lower
-
-
-def mentions(question: str, own: Sequence[tuple[str, str]] = ()) -> tuple[str, ...]:
-    """Return the keys of the variables that a question names, in its order.
-
-    The longest match counts; whole words, plurals and small typos are understood.
-
-    Args:
-        question: any text.
-        own: further (words, key) pairs, such as the record's own series.
-
-    Example:
-        >>> mentions("Was the invasive systolic blood pressure ever above 160?")
-        ('invasive_systolic_blood_pressure',)
-        >>> mentions("creatinin and K?")
-        ('creatinine', 'potassium')
-    """
-    return _keys(_spans(question, own))
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Where a question names variables, in letters, and their keys."""
-
-    start: int
-    end: int
-    keys: tuple[str, ...]
-
-
-_PERSONAL = frozenset(("age",))
-"""Keys that are a kind of question as well as a variable."""
-
-
-def _spans(question: str, own: Sequence[tuple[str, str]]) -> list[_Span]:
-    table = _lexicon(variables(), tuple(own))
-    longest = max(map(len, table), default=0)
-    matches = list(_TOKEN.finditer(question))
-    raw = [match.group() for match in matches]
-    vocabulary = _vocabulary(tuple(table))
-    stems = [_mended(_stem(token), vocabulary) for token in raw]
-    found: list[_Span] = []
-    start = 0
-    while start < len(raw):
-        for end in range(min(len(raw), start + longest), start, -1):
-            keys = table.get(tuple(stems[start:end])) or table.get(tuple(raw[start:end]))
-            if keys:
-                found.append(_Span(matches[start].start(), matches[end - 1].end(), keys))
-                start = end
-                break
-        else:
-            start += 1
-    return found
-
-
-def _keys(spans: Sequence[_Span]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(chain.from_iterable(span.keys for span in spans)))
-
-
-def _masked(question: str, spans: Sequence[_Span]) -> str:
-    """Return the question with `{v}` in place of each variable, or list of variables, that it names."""
-    parts, at = [], 0
-    for span in spans:
-        if not set(span.keys) <= _PERSONAL:
-            parts += [question[at : span.start], "{v}"]
-            at = span.end
-    return _LISTED.sub("{v}", "".join((*parts, question[at:])))
-
-
-@lru_cache(maxsize=8)
-def _vocabulary(phrases: tuple[tuple[str, ...], ...]) -> frozenset[str]:
-    return frozenset(token for phrase in phrases for token in phrase)
-
-
-@lru_cache(maxsize=4096)
-def _mended(stem: str, vocabulary: frozenset[str]) -> str:
-    """Return the word of the vocabulary that a long unknown word misspells, else the word itself."""
-    if len(stem) < TYPO_LETTERS or stem in vocabulary or stem in _PLAIN_WORDS:
-        return stem
-    close = difflib.get_close_matches(stem, [word for word in vocabulary if len(word) >= TYPO_LETTERS - 1], n=1, cutoff=TYPO_RATIO)
-    return close[0] if close else stem
-
-
-_PLAIN = """
-medication medicine condition patient problem allergy measured measurement measure recorded record highest lowest
-maximum minimum change changed changing trending current currently latest recent anything difference prescribed
-prescription diagnosis diagnoses reading rising falling systemic number respiratory reference between creation
-operation
-"""
-_PLAIN_WORDS = frozenset(_PLAIN.split())
-
-
 def _record_words(series: Mapping[str, Series]) -> tuple[tuple[str, str], ...]:
-    """Return words of series that no modality declares, and of those whose key carries a unit."""
+    """Return the words that the record itself has for its series, and all words of those whose key carries a unit."""
     own: dict[tuple[str, str], None] = {}
     for key, one in series.items():
-        if one.variable is None:
-            display = re.sub(r"\[[^]]*\]|\([^)]*\)", " ", one.subject)
-            for phrase in (one.subject, display, display.split(" by ")[0].split(" in ")[0]):
-                if phrase.strip():
-                    own[phrase.strip(), key] = None
-        elif key != one.variable.name:
-            own.update(dict.fromkeys((phrase, key) for phrase in (one.subject, *one.variable.aliases)))
+        for spoken in dict.fromkeys((one.subject, *(point.item.code.display for point in one.points))):
+            display = re.sub(r"\[[^]]*\]|\([^)]*\)", " ", spoken)
+            phrases = [spoken, spoken.split("[")[0], display, display.split(" by ")[0]]
+            if one.variable is None:
+                phrases.append(phrases[-1].split(" in ")[0])
+            own.update(((phrase.strip(), key), None) for phrase in phrases if phrase.strip())
+        if one.variable is not None and key != one.variable.name:
+            own.update(dict.fromkeys((alias, key) for alias in one.variable.aliases))
     return tuple(own)
 
 
@@ -312,14 +228,14 @@ def _is_alone(key: str, mentioned: Sequence[str], displays: Mapping[str, str]) -
 
 def _named_facts(record: PatientRecord, question: str) -> tuple[Fact, ...]:
     """Return facts about the medicines, conditions and the like whose name, or its first word, the question uses."""
-    asked = {_stem(token) for token in _TOKEN.findall(question)}
+    asked = {stem(token) for token in TOKEN.findall(question)}
     kind_of = {category: kind for kind, (category, _) in WORDS.items()}
     groups: dict[tuple[str, str], list[str]] = {}
     for item in record.items:
         kind = kind_of.get(item.category)
         if kind is None:
             continue
-        tokens = [_stem(token) for token in _TOKEN.findall(item.code.display)]
+        tokens = [stem(token) for token in TOKEN.findall(item.code.display)]
         significant = [token for token in tokens if token.isalpha() and len(token) > 4 and token not in _UNSPECIFIC]
         if significant and (significant[0] in asked or (len(significant) > 1 and set(significant[:2]) <= asked)):
             groups.setdefault((kind, item.code.display.casefold()), []).append(item.id)
@@ -336,12 +252,12 @@ administration assessment evaluation encounter seasonal adult vaccine
 _UNSPECIFIC = frozenset(_VAGUE.split())
 
 
-def _about_person(record: PatientRecord, person: Sequence[str], budget: int) -> Retrieved:
+def _about_person(record: PatientRecord, person: Sequence[str]) -> Retrieved:
     facts = demographics(record)
     wanted = [fact for subject in person for fact in facts if fact.subject == subject]
     missing = [lookup.not_recorded(subject, subject) for subject in person if all(fact.subject != subject for fact in wanted)]
     rest = [fact for fact in facts if fact not in wanted]
-    return Retrieved((*wanted, *missing, *rest)[:budget], frozenset(("demographic",)), tuple(person), True)
+    return Retrieved((*wanted, *missing, *rest), frozenset(("demographic",)), tuple(person), True)
 
 
 def _in_general(record: PatientRecord, series: Mapping[str, Series], question: str, budget: int) -> Retrieved:
@@ -362,7 +278,8 @@ def _in_general(record: PatientRecord, series: Mapping[str, Series], question: s
     elif is_change and not is_matter and changed:
         asked = frozenset(("change",))
     is_matched = is_change or is_matter or bool(measured_facts) or bool(quoted)
-    return Retrieved(facts, asked, (), is_matched)
+    found = Retrieved(facts, asked, (), is_matched)
+    return replace(found, owed=tuple(fact for fact in facts if fact.kind in asked or not asked)) if found.is_overview else found
 
 
 def _unique(facts: Iterable[Fact | None]) -> tuple[Fact, ...]:

@@ -184,6 +184,25 @@ class ReadReport:
     companions: tuple[str, ...] = ()
     """Files that were read as part of another, such as the signals and annotations of a WFDB header."""
 
+    @property
+    def unread(self) -> str | None:
+        """How much of the path was not read, in one sentence without names of files (they may name a patient); None if all was.
+
+        Example:
+            >>> ReadReport((), (Skipped("/a/scan.dcm", "empty file"), Skipped("/a/b.txt", "no reader recognises it"))).unread
+            "Not read, so not in this answer: 2 whole files; 'salus inspect' says which and why."
+        """
+        if not self.skipped:
+            return None
+        used = {item.source.path for record in self.patients for item in record.items}
+        whole = {each.path for each in self.skipped} - used
+        parts = [each for each in self.skipped if each.path in used]
+        counts = [f"{len(whole)} whole file{'s'[: len(whole) != 1]}"] if whole else []
+        if parts:
+            files = len({each.path for each in parts})
+            counts.append(f"{len(parts)} kind{'s'[: len(parts) != 1]} of part in {files} other file{'s'[: files != 1]}")
+        return f"Not read, so not in this answer: {' and '.join(counts)}; 'salus inspect' says which and why."
+
 
 def item_id(sha256: str, locator: str) -> str:
     """Return the id of an item: 12 hex digits from the file's hash and the place in it.

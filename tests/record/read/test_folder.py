@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from salus.errors import Bug, FormatError, InputError, SeveralPatientsError
-from salus.record.patient import Code, Instant, Item, Offset, PatientRecord, ReadReport, Source, item_id
+from salus.record.patient import Code, Instant, Item, Offset, PatientRecord, ReadReport, Skipped, Source, item_id
 from salus.record.read import folder
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256
@@ -185,5 +185,12 @@ def test_one_patient_is_wanted_and_messages_hold_no_key() -> None:
     with pytest.raises(InputError) as nobody:
         folder.one_patient(ReadReport((), ()))
     assert str(nobody.value) == (
-        "Cannot find a patient: nothing was read (0 files or parts skipped). Run 'salus inspect' on the path to see why."
+        "Cannot find a patient: the path holds no file. Give a folder with one patient's files, or one file."
+    )
+    skipped = (*(Skipped(f"/in/{n}", "empty file") for n in range(3)), *(Skipped("/in/x", f"reason {n}") for n in range(4)))
+    with pytest.raises(InputError) as unread:
+        folder.one_patient(ReadReport((), skipped))
+    assert str(unread.value) == (
+        "Cannot find a patient: nothing could be read (3 × empty file; 1 × reason 0; 1 × reason 1; and 2 further reasons). "
+        "'salus inspect' on the path shows which file has which."
     )

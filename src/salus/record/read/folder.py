@@ -12,8 +12,8 @@ import gc
 import hashlib
 import re
 import stat
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -31,6 +31,7 @@ UNASSIGNED = "unassigned"
 MOST_NESTED = 32
 """Folders deeper than this below the path are not entered."""
 MOST_NAMED = 10
+MOST_REASONS = 3
 DOCUMENTATION = re.compile(
     r"(?:readme|license|licence|copying|changelog|citation|notice|authors|contributing|sha256sums|md5sums)(?:[._-].*)?"
     r"|(?:source|schema)(?:[._-].*)?\.md|(?:splits?|labels?)(?:[._-].*)?\.(?:csv|tsv|json|txt)",
@@ -294,10 +295,7 @@ def one_patient(report: ReadReport, subject_id: str | None = None) -> PatientRec
     """
     records = report.patients
     if not records:
-        raise InputError(
-            f"Cannot find a patient: nothing was read ({len(report.skipped)} files or parts skipped). "
-            "Run 'salus inspect' on the path to see why."
-        )
+        raise InputError(f"Cannot find a patient: {_why_nothing(report.skipped)}")
     shown = ", ".join(opaque(record.subject_id) for record in records[:MOST_NAMED])
     shown += f", and {len(records) - MOST_NAMED} more" if len(records) > MOST_NAMED else ""
     if subject_id is not None:
@@ -310,3 +308,12 @@ def one_patient(report: ReadReport, subject_id: str | None = None) -> PatientRec
             f"Cannot choose a patient: {len(records)} are there ({shown}). Name one with --patient (so, or as 'salus inspect' shows it)."
         )
     return records[0]
+
+
+def _why_nothing(skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return "the path holds no file. Give a folder with one patient's files, or one file."
+    reasons = Counter(each.reason for each in skipped).most_common()
+    shown = "; ".join(f"{count} × {reason}" for reason, count in reasons[:MOST_REASONS])
+    more = f"; and {len(reasons) - MOST_REASONS} further reasons" if len(reasons) > MOST_REASONS else ""
+    return f"nothing could be read ({shown}{more}). 'salus inspect' on the path shows which file has which."
