@@ -147,12 +147,28 @@ def risk_coverage(is_right: Floats, confidence: Floats) -> list[list[float]]:
     return [[float(kept[place] / len(order)), float(wrong[place] / kept[place])] for place in places]
 
 
+def platt_targets(truth: Floats) -> Floats:
+    """Return the targets with which a calibration never says 0 or 1, however few errors there were.
+
+    Args:
+        truth: (n,) 0 or 1.
+
+    Source: Platt 1999, section 2.2: (n₊ + 1) / (n₊ + 2) for the positives and 1 / (n₋ + 2) for the others.
+
+    Example:
+        >>> platt_targets(np.array([1.0, 1.0, 0.0])).round(3).tolist()
+        [0.75, 0.75, 0.333]
+    """
+    positives = float(truth.sum())
+    return np.where(truth > 0, (positives + 1.0) / (positives + 2.0), 1.0 / (len(truth) - positives + 2.0))
+
+
 def fit_logistic(features: Floats, truth: Floats, *, ridge: float = 1e-3) -> Floats:
     """Return the weights of a logistic model, intercept first.
 
     Args:
         features: (n, k).
-        truth: (n,) 0 or 1.
+        truth: (n,) 0 or 1, or targets between them.
         ridge: small penalty on the weights, so that separable data stay finite.
 
     Source: Platt 1999 for k = 1.

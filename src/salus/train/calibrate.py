@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
-from salus.metrics import Interval, accuracy, auroc, bootstrap, fit_logistic
+from salus.metrics import Interval, accuracy, auroc, bootstrap, fit_logistic, platt_targets
 from salus.model import ModalityEvaluation, OptionCalibration, SalusModel, StatementCalibration
 from salus.pipeline import ask, calibration_features, open_record
 from salus.task import Example, Task
@@ -96,5 +96,5 @@ def calibrate_statements(model: SalusModel, examples: Sequence[Example], *, prog
     if not features:
         return None
     truth = np.array(right)
-    intercept, logprob, mended, certainty = fit_logistic(np.array(features), truth)
+    intercept, logprob, mended, certainty = fit_logistic(np.array(features), platt_targets(truth))
     return StatementCalibration(float(intercept), float(logprob), float(mended), float(certainty), LEAST_CONFIDENCE, len(truth))

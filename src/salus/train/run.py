@@ -52,7 +52,7 @@ OTHER_ROUTES = {"record-reading-alone": "record-reading", "overview": "record-re
 EXAMPLES = 1000
 """Training examples of a task that the recipe's `examples` does not name."""
 VAL_LOSS_EXAMPLES = 60
-STATEMENT_EXAMPLES = 210
+STATEMENT_EXAMPLES = 840
 
 
 @dataclass(frozen=True)
