@@ -118,6 +118,22 @@ def test_a_question_that_asks_several_things_is_owed_each(question: str, owed: l
     assert set(found.owed) <= set(found.sought)
 
 
+@pytest.mark.parametrize(
+    ("question", "kind", "subject"),
+    [
+        ("To calculate the eGFR I need the age.", "demographic", "age"),
+        ("The Hb range depends on it: man or woman?", "demographic", "sex"),
+        ("I need the patient's sex to work out creatinine clearance.", "demographic", "sex"),
+        ("How high did the creatinine of this old man go?", "highest", "creatinine"),
+        ("latest potassium and any allergies?", "latest", "potassium"),
+        ("I need to know how old the last creatinine is.", "latest", "creatinine"),
+    ],
+)
+def test_a_variable_may_be_named_in_passing(question: str, kind: str, subject: str) -> None:
+    first = look_up(RECORD, question).sought[0]
+    assert (first.kind, first.subject) == (kind, subject)
+
+
 def test_a_long_name_of_the_record_is_one_name() -> None:
     assert look_up(RECORD, "How often was the Creatinine [Mass/volume] in Serum or Plasma measured?").subjects == ("creatinine",)
 

@@ -92,6 +92,8 @@ class Asked:
     """Subjects of facts about who the patient is."""
     certainty: float
     """Probability that the question asks for these, 0 to 1."""
+    is_of_variable: bool = True
+    """Whether it asks about the variable that it names; False where that is named in passing."""
 
 
 def asked_of(question: str, masked: str, *, names_variable: bool) -> Asked:
@@ -105,8 +107,11 @@ def asked_of(question: str, masked: str, *, names_variable: bool) -> Asked:
     Example:
         >>> asked_of("How far down did the K go?", "How far down did the {v} go?", names_variable=True).kinds
         frozenset({'lowest'})
+        >>> asked_of("To calculate the eGFR I need the age.", "To calculate the {v} I need the age.", names_variable=True).person
+        ('age',)
     """
     by_pattern = _by_pattern(question)
+    names_variable = names_variable and not _is_in_passing(question, masked, by_pattern)
     shares = _feasible(kind_probabilities(masked), names_variable=names_variable)
     top = max(shares, key=lambda label: shares[label])
     wanted: frozenset[str] = by_pattern
@@ -120,7 +125,15 @@ def asked_of(question: str, masked: str, *, names_variable: bool) -> Asked:
     certainty = max(certainty, AGREED) if by_pattern == {top} else certainty
     kinds: frozenset[FactKind] = frozenset(kind for kind in KINDS if kind in wanted)
     lists = tuple(kind for kind in LIST_KINDS if kind in wanted)
-    return Asked(kinds, lists, tuple(subject for subject in PERSON if subject in wanted), min(certainty, 1.0))
+    return Asked(kinds, lists, tuple(subject for subject in PERSON if subject in wanted), min(certainty, 1.0), names_variable)
+
+
+def _is_in_passing(question: str, masked: str, by_pattern: frozenset[str]) -> bool:
+    """Return whether a question that names a variable asks for a list or the person: `the Hb range depends on it: man or woman?`."""
+    as_said, about = kind_probabilities(question), kind_probabilities(masked)
+    top = max(as_said, key=lambda label: as_said[label])
+    is_beside = top in by_pattern and top not in KINDS and as_said[top] >= SURE and top == max(about, key=lambda label: about[label])
+    return is_beside and not (by_pattern & frozenset(KINDS) and has(question, _AND))
 
 
 def _by_pattern(question: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 from salus.reason import lookup
-from salus.reason.asked import Asked, asked_of, has
+from salus.reason.asked import SURE, Asked, asked_of, has
 from salus.reason.compound import Parts, parts_of
 from salus.reason.facts import Fact, FactKind
 from salus.reason.lists import WORDS, demographics, excerpts, listed, measurements, named
@@ -92,9 +92,10 @@ def look_up(record: PatientRecord, question: str, *, budget: int = 10) -> Retrie
     spans = spans_of(words, _record_words(series))
     mentioned, asked = _understood(words, spans)
     names = _named_facts(record, words)
-    if mentioned and not (asked.person and set(mentioned) <= PERSONAL):
+    is_of_names = not asked.certainty >= SURE or {fact.kind for fact in names} & set(asked.lists) or not (asked.lists or asked.person)
+    if mentioned and asked.is_of_variable and not (asked.person and set(mentioned) <= PERSONAL):
         found = _of_variables(record, series, words, mentioned, asked, names)
-    elif names:
+    elif names and is_of_names:
         found = Retrieved(names, frozenset(fact.kind for fact in names), tuple(fact.subject for fact in names), True)
     elif asked.person:
         found = replace(_about_person(record, asked.person), certainty=asked.certainty)
