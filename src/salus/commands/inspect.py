@@ -144,7 +144,7 @@ def _patient_table(record: PatientRecord) -> Table:
     shown = ""
     for (modality, _), items in _series(record).items():
         title = _title(modality)
-        files = len({item.source.path for item in items})
+        files = len({file for item in items for file in item.files})
         what = display_of(items)
         table.add_row("" if title == shown else title, what, str(len(items)), _span(items, record.anchors), _value(items[-1]), str(files))
         shown = title
@@ -154,7 +154,7 @@ def _patient_table(record: PatientRecord) -> Table:
 def _patient_line(record: PatientRecord) -> str:
     kinds = Counter(item.modality for item in record.items)
     counts = ", ".join(f"{_title(modality)} {count}" for modality, count in sorted(kinds.items()))
-    files = len({item.source.path for item in record.items})
+    files = len({file for item in record.items for file in item.files})
     plural = "" if files == 1 else "s"
     return f"{record.subject_id}: {counts}; {_span(record.items, record.anchors)}; {files} file{plural}"
 
@@ -162,7 +162,7 @@ def _patient_line(record: PatientRecord) -> str:
 def show(report: ReadReport, root: Path, console: Console) -> None:
     """Print the report for people; patients' own words are printed as they are, never as markup."""
     count = len(report.patients)
-    files = len({item.source.path for record in report.patients for item in record.items})
+    files = len({file for record in report.patients for item in record.items for file in item.files})
     items = sum(len(record.items) for record in report.patients)
     console.print(f"{count} patient{'' if count == 1 else 's'}, {items} items from {files} files", markup=False)
     if count > MOST_TABLES:
@@ -208,6 +208,7 @@ def _json_item(item: Item, root: Path) -> dict[str, Any]:
         "status": item.status,
         "content": {"kind": item.content.kind, "summary": item.content.summary} if item.content else None,
         "source": {"path": _below(item.source.path, root), "sha256": item.source.sha256, "locator": item.source.locator},
+        "parts": [_below(part.path, root) for part in item.parts],
         "remarks": list(item.remarks),
     }
 

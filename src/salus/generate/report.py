@@ -25,9 +25,23 @@ from salus.errors import ConfigError, UserFixable
 from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
 from salus.generate.draw import TimeAxis, TimelineMark, TrendPoint, timeline, trend
 from salus.generate.draw_content import ecg, image, sound, waveforms, window_words
-from salus.record.patient import Code, Image, Instant, Item, Offset, PatientRecord, ReferenceRange, Signal, Skipped, Sound, Source
+from salus.record.patient import (
+    Code,
+    Image,
+    Instant,
+    Item,
+    Offset,
+    PatientRecord,
+    ReferenceRange,
+    Signal,
+    Skipped,
+    Sound,
+    Source,
+    Volume,
+)
 from salus.record.timeline import clock, format_time, parse_prediction_time
 from salus.record.variables import display_of, series_key, variable_of
+from salus.record.volume import cuts
 from salus.units import number, printed, words
 
 MOST_ROWS = 8
@@ -41,6 +55,7 @@ MOST_CHIPS = 6
 MOST_CHARACTERS = 20_000
 """Characters of one note."""
 
+CUTS = ("across the slices", "across the rows", "across the columns")
 LASTING = ("condition", "medication", "encounter", "allergy")
 """Categories that hold from a time to a time; an item that holds long has a row of its own in the timeline."""
 MOST_LANES = 14
@@ -456,12 +471,17 @@ def _figure(place: _Place, item: Item) -> dict[str, Any]:
     return figure | {"picture": Markup(picture), "note": note}
 
 
-def _picture(item: Item, loaded: Image | Signal | Sound) -> tuple[str, str]:
+def _picture(item: Item, loaded: Image | Volume | Signal | Sound) -> tuple[str, str]:
     """Return the drawing of content, and how it is drawn, in words."""
     name = _name(item)
     if isinstance(loaded, Image):
         bar = "" if loaded.spacing_mm else "; pixel spacing not stated, so no scale bar"
         return image(loaded, name=name), window_words(loaded) + bar + ("" if loaded.orientation else "; orientation not stated")
+    if isinstance(loaded, Volume):
+        pictures = cuts(loaded)
+        three = "".join(image(cut, name=f"{name}, {words}") for cut, words in zip(pictures, CUTS, strict=True))
+        note = f"three cuts through the middle, the patient's left on the right; {window_words(pictures[0])}"
+        return f'<div class="cuts">{three}</div>', note
     if isinstance(loaded, Sound):
         return sound(loaded, name=name), "Waveform above; spectrogram below, dark is loud."
     seconds = loaded.samples.shape[1] / loaded.sampling_rate_hz

@@ -61,6 +61,53 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Plane:
+    """Where a picture lies in the patient (DICOM PS3.3 C.7.6.2), millimetres in LPS: x to the left, y to the back, z to the head."""
+
+    series_uid: str
+    position_mm: tuple[float, float, float]
+    """Centre of the first pixel."""
+    row_axis: tuple[float, float, float]
+    """Unit vector along a row: to the next column."""
+    column_axis: tuple[float, float, float]
+    """Unit vector down a column: to the next row."""
+    spacing_mm: tuple[float, float]
+    """From row to row, and from column to column."""
+    shape: tuple[int, int]
+    """Rows, columns."""
+    frame_of_reference_uid: str = ""
+    thickness_mm: float | None = None
+    """Of the slice itself, which may differ from the step to the next one."""
+    acquisition: tuple[str, ...] = ()
+    """What tells pictures of one place apart, such as echo, b-value and point in time; slices of one volume share it."""
+
+    @property
+    def normal(self) -> tuple[float, float, float]:
+        """Unit vector across the plane: row axis × column axis."""
+        (a, b, c), (d, e, f) = self.row_axis, self.column_axis
+        return (b * f - c * e, c * d - a * f, a * e - b * d)
+
+    def to_patient(self, row: float, column: float) -> tuple[float, float, float]:
+        """Return where a pixel lies, millimetres in LPS.
+
+        Args:
+            row: from 0 at the centre of the first row.
+            column: from 0 at the centre of the first column.
+
+        Example:
+            >>> plane = Plane("1.2", (10.0, 20.0, 30.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.5, 2.0), (4, 4))
+            >>> plane.to_patient(row=2, column=1)
+            (12.0, 21.0, 30.0)
+        """
+        down, across = row * self.spacing_mm[0], column * self.spacing_mm[1]
+        x, y, z = (
+            start + across * along + down * below
+            for start, along, below in zip(self.position_mm, self.row_axis, self.column_axis, strict=True)
+        )
+        return (x, y, z)
+
+
+@dataclass(frozen=True)
 class Image:
     """A 2-D image in physical or display units, as loaded content."""
 
@@ -74,6 +121,20 @@ class Image:
     """Patient axes of rows and columns in DICOM letters, for example `L\\\\P`."""
     window: tuple[float, float] | None = None
     """Centre and width in `unit`, as the file recommends for display."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3-D image, or several of one place in time, in physical or display units, as loaded content."""
+
+    voxels: NDArray[np.float32]
+    """(T, D, H, W): points in time (1 for most), slices, rows, columns; bright = high value; a missing slice is NaN."""
+    unit: str
+    """As of `Image`."""
+    affine: NDArray[np.float64]
+    """(4, 4): (column, row, slice, 1), counted from 0 at voxel centres, to millimetres in RAS+ (x right, y front, z head), as NIfTI."""
+    window: tuple[float, float] | None = None
+    """Centre and width in `unit`, as the files recommend for display."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +160,14 @@ class Sound:
     sampling_rate_hz: float
 
 
-Loaded = Image | Signal | Sound | str
+Loaded = Image | Volume | Signal | Sound | str
 
 
 @dataclass(frozen=True)
 class Content:
     """Content that is read only when needed."""
 
-    kind: Literal["image", "signal", "sound", "text"]
+    kind: Literal["image", "volume", "signal", "sound", "text"]
     load: Callable[[], Loaded] = field(repr=False, compare=False)
     summary: str = ""
     """Shape in words, known without reading the bulk: `512 × 512, CT, HU`, `12 leads, 500 Hz, 10 s`."""
@@ -146,6 +207,15 @@ class Item:
     reference_range: ReferenceRange | None = None
     remarks: tuple[str, ...] = ()
     """What was normalised or is unusual, in words without patient data."""
+    plane: Plane | None = None
+    """Where a picture lies in the patient, if its file says so."""
+    parts: tuple[Source, ...] = ()
+    """Files that it was joined from, in the order of their places; empty for an item of one file."""
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Paths of all files that it came from."""
+        return frozenset(part.path for part in self.parts) or frozenset((self.source.path,))
 
     @property
     def number(self) -> float | None:
@@ -194,7 +264,7 @@ class ReadReport:
         """
         if not self.skipped:
             return None
-        used = {item.source.path for record in self.patients for item in record.items}
+        used = {file for record in self.patients for item in record.items for file in item.files}
         whole = {each.path for each in self.skipped} - used
         parts = [each for each in self.skipped if each.path in used]
         counts = [f"{len(whole)} whole file{'s'[: len(whole) != 1]}"] if whole else []

@@ -12,14 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
-    CTImageStorage,
     DigitalXRayImageStorageForPresentation,
-    ExplicitVRLittleEndian,
     JPEGLSLossless,
-    generate_uid,
 )
+from tests.record.read.made_dicom import made
 
 from salus.errors import FormatError, InputError, MissingExtra
 from salus.record.patient import Image, Item, Signal
@@ -44,27 +41,6 @@ def image_of(path: Path) -> Image:
     loaded = content.load()
     assert isinstance(loaded, Image)
     return loaded
-
-
-def made(folder: Path, pixels: np.ndarray, **elements: object) -> Path:
-    """Write a small uncompressed image with these pixels and elements."""
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID = elements.pop("sop_class", CTImageStorage)
-    data.SOPInstanceUID = generate_uid()
-    data.Modality, data.PatientID, data.PatientName = "CT", "P-1", "Doe^Jane"
-    data.Rows, data.Columns = pixels.shape[:2]
-    data.BitsAllocated = data.BitsStored = 8 * pixels.dtype.itemsize
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = int(pixels.dtype.kind == "i")
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    for keyword, value in elements.items():
-        setattr(data, keyword, value)
-    data.PixelData = pixels.tobytes()
-    path = folder / "made.dcm"
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_ct_is_in_hounsfield_units_by_slope_and_intercept() -> None:

@@ -21,6 +21,7 @@ from salus.record.read.dicom_header import (
     subject_of,
 )
 from salus.record.read.dicom_image import image_item
+from salus.record.read.dicom_series import join_slices
 from salus.record.read.dicom_waveform import waveform_items
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
@@ -69,4 +70,5 @@ READER = Reader(
     recognises=lambda _path, head: is_dicom(head),
     read=read_dicom,
     priority=10,
+    join=join_slices,
 )

@@ -33,7 +33,9 @@ from salus.record.read.dicom_header import (
     text_of,
     texts_of,
 )
+from salus.record.read.dicom_plane import plane_of
 from salus.record.read.reader import ReadOptions
+from salus.record.volume import axis_letter
 
 MOST_PIXELS = 178_956_970
 """Rows × columns that are accepted, Pillow's own guard against decompression bombs."""
@@ -84,6 +86,7 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
         category="image",
         content=Content("image", partial(load_image, header.path), summary),
         remarks=_remarks(header, kind, frames),
+        plane=plane_of(header, (rows, columns)) if frames == 1 else None,
     )
 
 
@@ -289,17 +292,6 @@ def _orientation(header: Header) -> tuple[str | None, bool]:
         return ("\\".join(stated) if len(stated) == 2 and all(stated) else None), False
     axes = np.array(cosines).reshape(2, 3)
     return "\\".join(axis_letter(axis) for axis in axes), bool(np.abs(axes).max(axis=1).min() < OBLIQUE_COSINE)
-
-
-def axis_letter(axis: NDArray[np.float64]) -> str:
-    """Return the body direction that a vector in LPS points to most: L, R, P, A, H (head) or F (foot).
-
-    Example:
-        >>> axis_letter(np.array([1.0, 0.0, 0.0])), axis_letter(np.array([0.0, 0.1, -0.9]))
-        ('L', 'F')
-    """
-    largest = int(np.argmax(np.abs(axis)))
-    return ("LPH" if axis[largest] >= 0 else "RAF")[largest]
 
 
 def _remarks(header: Header, kind: str, frames: int) -> tuple[str, ...]:

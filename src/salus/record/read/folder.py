@@ -13,7 +13,7 @@ import hashlib
 import re
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,7 +24,7 @@ from salus.errors import Bug, InputError, MissingExtra, SalusError, SeveralPatie
 from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, rule_of, subject_of, subjects_by_file, table_of
 from salus.record.normalise import normalise
 from salus.record.patient import Item, Offset, PatientRecord, ReadReport, Skipped
-from salus.record.read.reader import HEAD_BYTES, FileRead, Found, Reader
+from salus.record.read.reader import HEAD_BYTES, FileRead, Found, Joined, Reader
 from salus.record.read.source import file_sha256
 
 UNASSIGNED = "unassigned"
@@ -214,16 +214,21 @@ def read_path(path: Path, *, manifest: Path | None = None) -> ReadReport:
     skipped += [each for read in kept.values() for each in read.skipped]
     by_file = subjects_by_file(cohort, walk.root) if any(rule.subject_table for rule in cohort.files.values()) else {}
     given = {file: subject_of(cohort, file.relative_to(walk.root).as_posix(), by_file) for file in kept}
-    patients = _grouped({file: read.found for file, read in kept.items()}, given, walk.root, skipped)
+    joins = [reader.join for reader in installed if reader.join is not None]
+    patients = _grouped({file: read.found for file, read in kept.items()}, given, walk.root, joins, skipped)
     return ReadReport(
         patients, tuple(sorted(skipped, key=lambda each: (each.path, each.reason))), tuple(sorted(map(str, companions & set(walk.files))))
     )
 
 
 def _grouped(
-    found: Mapping[Path, tuple[Found, ...]], given: Mapping[Path, str | None], root: Path, skipped: list[Skipped]
+    found: Mapping[Path, tuple[Found, ...]],
+    given: Mapping[Path, str | None],
+    root: Path,
+    joins: Sequence[Callable[[Sequence[Item]], Joined]],
+    skipped: list[Skipped],
 ) -> tuple[PatientRecord, ...]:
-    """Return one record per patient, sorted by key; conflicting anchors are added to `skipped`."""
+    """Return one record per patient, sorted by key; conflicting anchors and repeated parts are added to `skipped`."""
     keyed = {part.subject_id or given[file] for file, parts in found.items() for part in parts} - {None}
     only = next(iter(keyed)) if len(keyed) == 1 else None
     items: dict[str, dict[str, Item]] = defaultdict(dict)
@@ -245,10 +250,15 @@ def _grouped(
             for name, at in part.anchors.items():
                 if anchors[subject].setdefault(name, at) != at:
                     skipped.append(Skipped(str(file), f"its time of anchor {name!r} differs from another file's, which is kept"))
-    return tuple(
-        PatientRecord(subject, _sorted(normalise(items[subject].values()), anchors[subject]), dict(anchors[subject]))
-        for subject in sorted(items)
-    )
+    records = []
+    for subject in sorted(items):
+        whole = tuple(items[subject].values())
+        for join in joins:
+            joined = join(whole)
+            whole = joined.items
+            skipped.extend(joined.skipped)
+        records.append(PatientRecord(subject, _sorted(normalise(whole), anchors[subject]), dict(anchors[subject])))
+    return tuple(records)
 
 
 def _sorted(items: tuple[Item, ...], anchors: Mapping[str, datetime]) -> tuple[Item, ...]:

@@ -6,7 +6,7 @@ registered under `salus.readers`. The folder walk in `salus.record.read.folder` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +39,15 @@ class FileRead:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """Items of one patient after those of several files were joined."""
+
+    items: tuple[Item, ...]
+    skipped: tuple[Skipped, ...] = ()
+    """Files that add nothing, such as a second copy of a slice, and why."""
+
+
+@dataclass(frozen=True)
 class ReadOptions:
     """What the user or the cohort manifest declares about a file."""
 
@@ -65,3 +74,5 @@ class Reader:
     """Raises `InputError` (or a subclass) when the file cannot be read; never anything else."""
     priority: int = 50
     """Lower is asked first; formats with a firm magic number come before text formats."""
+    join: Callable[[Sequence[Item]], Joined] | None = None
+    """Joins what belongs together across files, such as the slices of a volume, among all items of one patient; None: nothing does."""
