@@ -17,12 +17,12 @@ NAMES = {
     "salus.units": {"check", "convert", "number", "printed", "words"},
     "salus.task": {"Example", "Task"},
     "salus.record.patient": {
-        "Code", "Content", "Image", "Instant", "Item", "Offset", "PatientRecord", "ReadReport", "ReferenceRange", "Signal",
-        "Skipped", "Sound", "Source", "item_id",
+        "Code", "Content", "Image", "Instant", "Item", "Offset", "PatientRecord", "Plane", "ReadReport", "ReferenceRange",
+        "Signal", "Skipped", "Sound", "Source", "Volume", "item_id",
     },
     "salus.record.claims": {"forget", "modality_of"},
     "salus.record.variables": {"Variable", "display_of", "forget", "key_of", "series_key", "variable_of", "variables"},
-    "salus.record.read.reader": {"FileRead", "Found", "ReadOptions", "Reader"},
+    "salus.record.read.reader": {"FileRead", "Found", "Joined", "ReadOptions", "Reader"},
     "salus.encode.encoder": {"Encoded", "Encoder", "Prepared", "encode", "stack"},
     "salus.encode.modality": {"Measurement", "Modality"},
     "salus.reason.facts": {"Fact", "Quantity"},
@@ -34,7 +34,7 @@ FIELDS = {
     "salus.encode.modality.Modality": (
         "name", "title", "claims", "example", "variables", "token_budget", "build_encoder", "encoder_defaults", "measure",
     ),
-    "salus.record.read.reader.Reader": ("name", "title", "recognises", "read", "priority"),
+    "salus.record.read.reader.Reader": ("name", "title", "recognises", "read", "priority", "join"),
     "salus.task.Task": (
         "name", "title", "modalities", "metric", "read", "folders", "licence", "may_shape_shipped_weights", "positive", "pass_above",
         "rivals", "severity", "site",

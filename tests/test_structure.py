@@ -174,11 +174,12 @@ def test_modality_keeps_its_contract(name: str) -> None:
         assert all(check(m.unit) and m.rule for item in items for m in modality.measure(item))
 
 
-@pytest.mark.parametrize("name", registry.names("salus.modalities"))
+ENCODED = [name for name in registry.names("salus.modalities") if registry.load("salus.modalities", name).build_encoder is not None]
+
+
+@pytest.mark.parametrize("name", ENCODED)
 def test_encoder_keeps_its_contract(name: str) -> None:
     modality = registry.load("salus.modalities", name)
-    if modality.build_encoder is None:
-        pytest.skip(f"{name} is shown only: it has no encoder")
     encoder_module = importlib.import_module("salus.encode.encoder")
     encoder = modality.build_encoder(modality.encoder_defaults)
     assert isinstance(encoder, encoder_module.Encoder)

@@ -46,9 +46,9 @@ _ACTIVE: frozenset[FactKind] = frozenset(("active_medicines", "active_conditions
 _SINGLE: frozenset[FactKind] = frozenset(("latest", "earliest", "highest", "lowest", "measured", "count", "demographic", "measurement"))
 """Kinds with one value and one time, which may stand in any order."""
 _OF_SERIES: frozenset[FactKind] = frozenset(
-    ("latest", "earliest", "highest", "lowest", "change", "trend", "count", "measured", "out_of_range")
+    ("latest", "earliest", "highest", "lowest", "change", "trend", "count", "measured", "out_of_range", "measurement")
 )
-"""Kinds that are about a series, whose name tells what the value is of."""
+"""Kinds that are about a series or content, whose name tells what the value is of."""
 
 
 @dataclass(frozen=True)
