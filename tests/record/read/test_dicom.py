@@ -263,3 +263,9 @@ def test_one_mr_series_is_one_patient(salus_data: Path) -> None:
     assert len(results) >= 30
     assert len({found.subject_id for result in results for found in result.found}) == 1
     assert {result.found[0].items[0].modality for result in results} == {"ct_mr_slice"}
+
+
+def test_lossy_jpeg_of_12_bits_says_what_decodes_it() -> None:
+    """No extra of Salus decodes it; advice to install one would be wrong."""
+    with pytest.raises(FormatError, match=r"lossy JPEG of 12 bits. Store it losslessly, or run: pip install pylibjpeg-libjpeg"):
+        read(sample("JPEG-lossy.dcm"))

@@ -147,7 +147,8 @@ def _refuse_missing_codec(header: Header) -> None:
         raise MissingExtra(purpose, "images")
     is_12_bit = syntax == JPEGExtended12Bit and (number_of(header, "BitsAllocated", default=8) or 8) > 8
     if is_12_bit and "pylibjpeg" not in decoder.available_plugins:
-        raise MissingExtra(purpose, "images")  # Pillow decodes the 8-bit kind only
+        # Pillow and GDCM decode the 8-bit kind only, and the one package that does more is GPL-3.0, so no extra brings it
+        raise FormatError(f"Cannot {purpose}: lossy JPEG of 12 bits. Store it losslessly, or run: pip install pylibjpeg-libjpeg (GPL-3.0)")
 
 
 def _refuse_what_pillow_cannot(header: Header, frames: int) -> None:
