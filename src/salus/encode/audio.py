@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salus.encode.encoder import Prepared
+from salus.encode.member import MemberLinear
 from salus.encode.sound_summary import N_FEATURES, N_ROWS, summarise_sound
 from salus.record.patient import Item, Sound
 
@@ -23,19 +24,6 @@ SOFT_LIMIT = 3.0
 MIXUP = 0.4
 """Both parameters of mixup's Beta distribution. Source: Zhang et al. 2018, arXiv 1710.09412."""
 LABEL_SMOOTHING = 0.05
-
-
-class MemberLinear(nn.Module):
-    """K linear maps side by side: (K, B, in) → (K, B, out)."""
-
-    def __init__(self, members: int, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(members, inputs, outputs) / inputs**0.5)
-        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return (K, B, out)."""
-        return torch.baddbmm(self.bias, values, self.weight)
 
 
 class SoundEncoder(nn.Module):

@@ -25,6 +25,7 @@ from salus.errors import ConfigError, UserFixable
 from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
 from salus.generate.draw import TimeAxis, TimelineMark, TrendPoint, timeline, trend
 from salus.generate.draw_content import ecg, image, sound, waveforms, window_words
+from salus.generate.molecules import profile_text, sequences_text
 from salus.record.patient import (
     Code,
     Image,
@@ -32,7 +33,9 @@ from salus.record.patient import (
     Item,
     Offset,
     PatientRecord,
+    Profile,
     ReferenceRange,
+    Sequences,
     Signal,
     Skipped,
     Sound,
@@ -467,6 +470,9 @@ def _figure(place: _Place, item: Item) -> dict[str, Any]:
     if isinstance(loaded, str):
         note = f"The first {MOST_CHARACTERS} of {len(loaded)} characters." if len(loaded) > MOST_CHARACTERS else ""
         return figure | {"text": loaded[:MOST_CHARACTERS], "note": note}
+    if isinstance(loaded, Sequences | Profile):
+        text, note = sequences_text(loaded) if isinstance(loaded, Sequences) else profile_text(loaded)
+        return figure | {"text": text, "note": note}
     picture, note = _picture(item, loaded)
     return figure | {"picture": Markup(picture), "note": note}
 

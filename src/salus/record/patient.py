@@ -160,14 +160,42 @@ class Sound:
     sampling_rate_hz: float
 
 
-Loaded = Image | Volume | Signal | Sound | str
+Alphabet = Literal["dna", "rna", "protein"]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Biological sequences of one sample, in the order of their file, as loaded content."""
+
+    letters: tuple[str, ...]
+    """Upper case, IUPAC codes (IUPAC-IUB 1984, NC-IUB 1985), with `-` for a gap and `*` for a stop."""
+    alphabet: Alphabet
+    qualities: tuple[NDArray[np.uint8], ...] = ()
+    """Phred quality of each letter, one array (L,) for each sequence; empty when the format holds none."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Many molecules measured in one sample: a row of an expression, methylation, proteomics or metabolomics matrix."""
+
+    features: tuple[str, ...]
+    """Identifiers as the file spells them, such as `ENSG00000161896.6` or `cg00095526`; no two are equal."""
+    values: NDArray[np.float32]
+    """(F,), NaN where missing."""
+    system: str
+    """What the identifiers are: `ensembl`, `illumina-methylation`, `mirbase`, `uniprot`, `hmdb`, `kegg-compound`, `chebi`, or `unknown`."""
+    unit: str
+    """UCUM; `1` for a scale that the file does not state."""
+
+
+Loaded = Image | Volume | Signal | Sound | Sequences | Profile | str
 
 
 @dataclass(frozen=True)
 class Content:
     """Content that is read only when needed."""
 
-    kind: Literal["image", "volume", "signal", "sound", "text"]
+    kind: Literal["image", "volume", "signal", "sound", "sequence", "profile", "text"]
     load: Callable[[], Loaded] = field(repr=False, compare=False)
     summary: str = ""
     """Shape in words, known without reading the bulk: `512 × 512, CT, HU`, `12 leads, 500 Hz, 10 s`."""
@@ -203,7 +231,7 @@ class Item:
     """`active`, `stopped`, `resolved`, … as FHIR spells it."""
     category: str = "observation"
     """`observation`, `condition`, `medication`, `procedure`, `encounter`, `allergy`, `immunization`, `report`, `note`, `demographic`,
-    `image`, `waveform` or `sound`."""
+    `image`, `waveform`, `sound`, `sequence` or `profile`."""
     reference_range: ReferenceRange | None = None
     remarks: tuple[str, ...] = ()
     """What was normalised or is unusual, in words without patient data."""

@@ -1,0 +1,166 @@
+"""Molecular profiles as sets: tokens from any features in any order, one for each of K member networks.
+
+Takes `Profile` content; gives K tokens. A feature is found by the hash of its identifier, so no list of names ships; those that vary
+most over the training patients are kept. Self-supervised by telling hidden values from the others.
+Shapes: B batch, H buckets, F kept features, K members, N = K tokens, D width.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from salus.encode.encoder import Prepared
+from salus.encode.member import MemberLinear
+from salus.record.patient import Item, Profile
+
+SOFT_LIMIT = 3.0
+LEAST_MEASURED = 0.2
+"""A feature that a smaller share of the training patients has is not kept."""
+
+
+def bucket_of(feature: str, buckets: int) -> int:
+    """Return the bucket of an identifier; the version after its dot does not count.
+
+    Example:
+        >>> bucket_of("ENSG00000161896.6", 1 << 14) == bucket_of("ENSG00000161896.7", 1 << 14)
+        True
+    """
+    return zlib.crc32(feature.partition(".")[0].encode()) % buckets
+
+
+def spread_out(profile: Profile, buckets: int) -> NDArray[np.float32]:
+    """Return (H,) values by bucket, NaN where none; of two features in one bucket the mean.
+
+    Source: feature hashing, Weinberger et al. 2009, arXiv 0902.2206.
+    """
+    total, count = np.zeros(buckets), np.zeros(buckets)
+    places = np.array([bucket_of(name, buckets) for name in profile.features])
+    known = np.isfinite(profile.values)
+    np.add.at(total, places[known], profile.values[known])
+    np.add.at(count, places[known], 1.0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+class ProfileEncoder(nn.Module):
+    """K small networks over a sum of features, one token each.
+
+    Source: deep sets (Zaheer et al. 2017, arXiv 1703.06114, theorem 2): a sum over the members of a set, then a network.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    kept: Tensor
+
+    def __init__(
+        self,
+        *,
+        features: int = 256,
+        buckets: int = 1 << 14,
+        members: int = 8,
+        hidden: int = 64,
+        width: int = 32,
+        hidden_share: float = 0.3,
+        dropout: float = 0.5,
+    ) -> None:
+        """Build from settings.
+
+        Args:
+            features: F, most features that are kept.
+            buckets: H.
+            members: K.
+            hidden: units of each member's first layer.
+            width: D.
+            hidden_share: share of features hidden in training; this is also how what a missing one means is learned.
+            dropout: on hidden units; half of it on the token.
+        """
+        super().__init__()
+        self.width, self.tokens, self.pooled_tokens = width, members, members
+        self.buckets, self.hidden_share, self.dropout = buckets, hidden_share, dropout
+        self.register_buffer("kept", torch.full((features,), -1))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.missing = nn.Parameter(torch.zeros(features))
+        self.first = MemberLinear(members, features, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.second = MemberLinear(members, hidden, width)
+
+    def prepare(self, items: Sequence[Item], seconds: Mapping[str, float]) -> Prepared | None:
+        """Return the values of the latest profile that has any, or None."""
+        for item in sorted(items, key=lambda item: (-seconds.get(item.id, -np.inf), item.id)):
+            loaded = item.content.load() if item.content is not None and item.content.kind == "profile" else None
+            if isinstance(loaded, Profile) and np.isfinite(loaded.values).any():
+                time_s = np.full(self.tokens, seconds.get(item.id, np.nan), dtype=np.float32)
+                return Prepared({"profile": spread_out(loaded, self.buckets)}, ((item.id,),) * self.tokens, time_s)
+        return None
+
+    def fit(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Choose the features that vary most among training patients, and learn mean and spread of each."""
+        table = torch.from_numpy(arrays["profile"])
+        known = torch.isfinite(table)
+        mean = table.nanmean(0).nan_to_num(0.0)
+        variance = torch.where(known, table - mean, 0.0).square().sum(0) / known.sum(0).clamp_min(1)
+        usable = torch.where((known.float().mean(0) >= LEAST_MEASURED) & (variance > 0), variance, -1.0)
+        chosen = usable.topk(min(len(self.kept), self.buckets)).indices
+        chosen = chosen[usable[chosen] > 0].sort().values
+        self.kept.fill_(-1)
+        self.kept[: len(chosen)] = chosen
+        self.mean[: len(chosen)] = mean[chosen]
+        self.spread[: len(chosen)] = variance[chosen].sqrt()
+
+    def standardised(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return (B, F) values in spreads from the mean, NaN where a kept feature is missing, 0 where none is kept."""
+        chosen = arrays["profile"][:, self.kept.clamp_min(0)]
+        z = SOFT_LIMIT * torch.tanh((chosen - self.mean) / self.spread / SOFT_LIMIT)
+        kept: Tensor = torch.where(self.kept >= 0, z, 0.0)
+        return kept
+
+    def build_pretext(self) -> nn.Module:
+        """Return the self-supervised objective."""
+        return HiddenValues(self.width, len(self.kept))
+
+    def forward(self, arrays: Mapping[str, Tensor], hide: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return values (B, K, D) and mask (B, K), False where no kept feature is measured (none at all, before `fit`).
+
+        Args:
+            arrays: `profile` (B, H).
+            hide: (B, F) bool, features to hide (self-supervised training); in training others are hidden by chance.
+        """
+        z = self.standardised(arrays)
+        seen = torch.isfinite(z) & (self.kept >= 0) if bool((self.kept >= 0).any()) else torch.isfinite(arrays["profile"])
+        values = z.expand(self.first.weight.shape[0], -1, -1)
+        unseen = torch.isnan(values) if hide is None else torch.isnan(values) | hide
+        if self.training and hide is None:
+            unseen = unseen | (torch.rand_like(values) < self.hidden_share)
+        values = torch.where(unseen & (self.kept >= 0), self.missing, values)
+        inner = functional.dropout(functional.gelu(self.norm(self.first(values))), self.dropout, self.training)
+        tokens = functional.dropout(functional.gelu(self.second(inner)), self.dropout / 2, self.training)
+        return tokens.transpose(0, 1), seen.any(1, keepdim=True).expand(-1, self.tokens)
+
+
+class HiddenValues(nn.Module):
+    """Self-supervised stage: hide features of a profile, and tell their values from the tokens of the others.
+
+    Source: masked autoencoding of tables as in VIME (Yoon et al. 2020, NeurIPS, section 4.1).
+    """
+
+    def __init__(self, width: int, features: int, *, hidden_share: float = 0.3) -> None:
+        super().__init__()
+        self.tell = nn.Linear(width, features)
+        self.hidden_share = hidden_share
+
+    def forward(self, encoder: ProfileEncoder, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of one batch: squared error of the hidden values, in spreads."""
+        z = encoder.standardised(arrays)
+        known = torch.isfinite(z) & (encoder.kept >= 0)
+        hide = known & (torch.rand_like(z) < self.hidden_share)
+        values, _ = encoder(arrays, hide)
+        error = (self.tell(values) - z.nan_to_num(0.0)[:, None]).square().mean(1)
+        loss: Tensor = (error * hide).sum() / hide.sum().clamp_min(1)
+        return loss

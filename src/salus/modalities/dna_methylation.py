@@ -1,0 +1,44 @@
+"""DNA methylation of a sample (Illumina arrays).
+
+Claims matrices by their identifiers. Measures coverage and spread by rule; it names no pathway and no diagnosis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from salus.encode.modality import Modality
+from salus.encode.profile_measures import made_item, measure
+from salus.record.patient import Item
+
+if TYPE_CHECKING:
+    from salus.encode.encoder import Encoder
+
+
+def example() -> tuple[Item, ...]:
+    """Return a synthetic profile.
+
+    Example:
+        >>> measure(example()[0])[0].value
+        12.0
+    """
+    return (made_item("dna_methylation", "illumina-methylation", [f"cg{place:08}" for place in range(12)], "b7" * 32),)
+
+
+def build_encoder(settings: Mapping[str, Any]) -> Encoder:
+    """Return the set network with these settings."""
+    from salus.encode.profile import ProfileEncoder
+
+    return ProfileEncoder(**settings)
+
+
+MODALITY = Modality(
+    name="dna_methylation",
+    title="DNA methylation",
+    claims=("profile:illumina-methylation", "modality:dna_methylation"),
+    example=example,
+    token_budget=8,
+    build_encoder=build_encoder,
+    measure=measure,
+)

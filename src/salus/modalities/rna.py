@@ -1,0 +1,45 @@
+"""RNA sequences of a patient.
+
+Claims FASTA and FASTQ files of this alphabet. Measures count, length, composition and quality by rule; it names no transcript.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from salus.encode.modality import Modality
+from salus.encode.sequence_measures import made_item, measure
+from salus.record.patient import Item
+
+if TYPE_CHECKING:
+    from salus.encode.encoder import Encoder
+
+
+def example() -> tuple[Item, ...]:
+    """Return a synthetic sequence.
+
+    Example:
+        >>> measure(example()[0])[1].value
+        23.0
+    """
+    return (made_item("rna", "GGCUAGCUCAGUUGGUAGAGCAN", "e2" * 32),)
+
+
+def build_encoder(settings: Mapping[str, Any]) -> Encoder:
+    """Return the sequence network with these settings."""
+    from salus.encode.sequence import SequenceEncoder
+
+    return SequenceEncoder(**settings)
+
+
+MODALITY = Modality(
+    name="rna",
+    title="RNA sequence",
+    claims=("sequence:rna", "modality:rna"),
+    example=example,
+    token_budget=4,
+    build_encoder=build_encoder,
+    encoder_defaults={"alphabet": "rna"},
+    measure=measure,
+)
