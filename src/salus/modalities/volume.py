@@ -62,7 +62,7 @@ def _ball() -> Volume:
 MODALITY = Modality(
     name="volume",
     title="CT, MR or PET volume",
-    claims=("dicom:ct-volume", "dicom:mr-volume", "dicom:pt-volume", "modality:volume"),
+    claims=("dicom:ct-volume", "dicom:mr-volume", "dicom:pt-volume", "media:application/x-nifti", "modality:volume"),
     example=example,
     measure=measure,
 )

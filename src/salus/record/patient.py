@@ -135,6 +135,8 @@ class Volume:
     """(4, 4): (column, row, slice, 1), counted from 0 at voxel centres, to millimetres in RAS+ (x right, y front, z head), as NIfTI."""
     window: tuple[float, float] | None = None
     """Centre and width in `unit`, as the files recommend for display."""
+    time_step_s: float | None = None
+    """Seconds from one of the T volumes to the next, where known."""
 
 
 @dataclass(frozen=True)
