@@ -162,14 +162,28 @@ class Sound:
     sampling_rate_hz: float
 
 
-Loaded = Image | Volume | Signal | Sound | str
+@dataclass(frozen=True)
+class Slide:
+    """A whole-slide picture in several sizes, which is read by region and never whole."""
+
+    levels: tuple[tuple[int, int], ...]
+    """Rows and columns of each size, finest first."""
+    region: Callable[[int, int, int, tuple[int, int]], NDArray[np.uint8]] = field(repr=False, compare=False)
+    """Level, its row and column of the upper left corner, (rows, columns) → (rows, columns, 3), 0 to 255; white beside the picture."""
+    spacing_mm: tuple[float, float] | None = None
+    """Row and column spacing of the finest level, millimetres."""
+    objective: float | None = None
+    """Magnification of the objective, such as 20."""
+
+
+Loaded = Image | Volume | Signal | Sound | Slide | str
 
 
 @dataclass(frozen=True)
 class Content:
     """Content that is read only when needed."""
 
-    kind: Literal["image", "volume", "signal", "sound", "text"]
+    kind: Literal["image", "volume", "signal", "sound", "slide", "text"]
     load: Callable[[], Loaded] = field(repr=False, compare=False)
     summary: str = ""
     """Shape in words, known without reading the bulk: `512 × 512, CT, HU`, `12 leads, 500 Hz, 10 s`."""

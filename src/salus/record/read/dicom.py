@@ -22,6 +22,7 @@ from salus.record.read.dicom_header import (
 )
 from salus.record.read.dicom_image import image_item
 from salus.record.read.dicom_series import join_slices
+from salus.record.read.dicom_slide import is_slide, read_slide
 from salus.record.read.dicom_waveform import waveform_items
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
@@ -46,6 +47,8 @@ def read_dicom(path: Path, options: ReadOptions) -> FileRead:
 
 def _items(header: Header, options: ReadOptions) -> FileRead:
     path = header.path
+    if is_slide(header) and header.pixel_tag is not None:
+        return read_slide(header, options)
     if sequence_of(header, "WaveformSequence"):
         sha256 = file_sha256(path)
         items = waveform_items(header, sha256, options)
