@@ -1,4 +1,4 @@
-"""Volume of a CT, MR or PET examination: a stack of slices.
+"""Volume of a CT, MR, PET or nuclear medicine examination, or of dose: a stack of slices.
 
 Claims DICOM series that form a stack, and volumes that a manifest declares. Measures extent, completeness and intensity by rule; it names
 no organ and no finding.
@@ -61,8 +61,16 @@ def _ball() -> Volume:
 
 MODALITY = Modality(
     name="volume",
-    title="CT, MR or PET volume",
-    claims=("dicom:ct-volume", "dicom:mr-volume", "dicom:pt-volume", "media:application/x-nifti", "modality:volume"),
+    title="volume (CT, MR, PET, nuclear medicine, dose)",
+    claims=(
+        "dicom:ct-volume",
+        "dicom:mr-volume",
+        "dicom:pt-volume",
+        "dicom:nm-volume",
+        "dicom:rtdose-volume",
+        "media:application/x-nifti",
+        "modality:volume",
+    ),
     example=example,
     measure=measure,
 )

@@ -224,7 +224,7 @@ class Item:
     remarks: tuple[str, ...] = ()
     """What was normalised or is unusual, in words without patient data."""
     plane: Plane | None = None
-    """Where a picture lies in the patient, if its file says so."""
+    """Where a picture lies in the patient, if its file says so; of a volume, its first slice."""
     parts: tuple[Source, ...] = ()
     """Files that it was joined from, in the order of their places; empty for an item of one file."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from salus.errors import FormatError, MissingExtra
 from salus.record.patient import Skipped
+from salus.record.read.dicom_frames import volume_items
 from salus.record.read.dicom_header import (
     Header,
     demographics,
@@ -20,7 +21,6 @@ from salus.record.read.dicom_header import (
     sop_class,
     subject_of,
 )
-from salus.record.read.dicom_image import image_item
 from salus.record.read.dicom_series import join_slices
 from salus.record.read.dicom_slide import is_slide, read_slide
 from salus.record.read.dicom_waveform import waveform_items
@@ -54,7 +54,7 @@ def _items(header: Header, options: ReadOptions) -> FileRead:
         items = waveform_items(header, sha256, options)
     elif header.pixel_tag is not None:
         sha256 = file_sha256(path)
-        items = (image_item(header, sha256, options),)
+        items = volume_items(header, sha256, options)
     elif number_of(header, "Rows"):
         raise FormatError(
             f"Cannot read DICOM '{path.name}': it ends before the pixels that its header describes. Export or copy it again."
