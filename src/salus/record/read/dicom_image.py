@@ -56,6 +56,8 @@ WORDS = {
     "RTDOSE": "radiotherapy dose plane",
     "SEG": "segmentation mask",
 }
+SIDES = {"L": "left", "R": "right", "B": "both sides"}
+"""DICOM PS3.3 C.7.3.1 (Laterality), C.8.11.7 (Image Laterality)."""
 OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 """Groups of overlay planes (DICOM PS3.3 C.9.2)."""
 OBLIQUE_COSINE = 0.98
@@ -79,7 +81,9 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
     words = WORDS.get(kind, f"image ({kind})")
     size = f"{rows} × {columns}" + (f", frame {frames // 2 + 1} of {frames}" if frames > 1 else "")
     body_part = text_of(header, "BodyPartExamined").lower()
-    summary = ", ".join(part for part in (size, words, body_part, "HU" if unit == HU else unit.replace("1", "")) if part)
+    side = SIDES.get((text_of(header, "ImageLaterality") or text_of(header, "Laterality")).upper(), "")
+    view = text_of(header, "ViewPosition").upper() if kind == "MG" else ""
+    summary = ", ".join(part for part in (size, words, body_part, side, view, "HU" if unit == HU else unit.replace("1", "")) if part)
     locator = f"frame {frames // 2 + 1}" if frames > 1 else "PixelData"
     return Item(
         id=item_id(sha256, locator),
