@@ -18,7 +18,7 @@ NAMES = {
     "salus.task": {"Example", "Task"},
     "salus.record.patient": {
         "Code", "Content", "Image", "Instant", "Item", "Offset", "PatientRecord", "Plane", "Profile", "ReadReport",
-        "ReferenceRange", "Sequences", "Signal", "Skipped", "Sound", "Source", "Volume", "item_id",
+        "ReferenceRange", "Sequences", "Signal", "Skipped", "Slide", "Sound", "Source", "Volume", "item_id",
     },
     "salus.record.claims": {"forget", "modality_of"},
     "salus.record.variables": {"Variable", "display_of", "forget", "key_of", "series_key", "variable_of", "variables"},

@@ -28,8 +28,10 @@ from salus.record.patient import (
     ReferenceRange,
     Signal,
     Skipped,
+    Slide,
     Sound,
     Source,
+    Volume,
     item_id,
 )  # fmt: skip
 
@@ -292,6 +294,24 @@ def test_sound_and_waveforms_are_drawn() -> None:
     )  # fmt: skip
     words = Page(render([], PatientRecord("p1", items))).words
     assert "mmHg" in words and "each channel on its own scale; 2 s" in words and "Waveform above; spectrogram below" in words
+
+
+def test_volumes_in_time_and_slides_are_drawn() -> None:
+    """Of five points in time the third is drawn: the others hold nothing but their number, which would give no contrast."""
+    voxels = np.ones((5, 3, 4, 4), np.float32) * np.arange(5, dtype=np.float32)[:, None, None, None]
+    voxels[2, :, 1:3, 1:3] = 50.0
+    glass = np.full((64, 96, 3), 240, np.uint8)
+    slide = Slide(((64, 96),), lambda _level, row, column, size: glass[row : row + size[0], column : column + size[1]], (0.01, 0.01))
+    items = (
+        item("v", modality="volume", category="image", code=Code("salus", "v", "volume"),
+             content=content("volume", Volume(voxels, "1", np.eye(4)))),
+        item("l", modality="pathology_slide", category="image", code=Code("salus", "l", "slide"), content=content("slide", slide)),
+        item("b", modality="pathology_slide", category="image", code=Code("salus", "b", "slide"),
+             content=content("slide", Slide(((10**6, 10**6),), slide.region))),
+    )  # fmt: skip
+    words = Page(render([], PatientRecord("p1", items))).words
+    assert "point 3 of 5 in time, three cuts through the middle" in words and "overview of 64 × 96 pixels" in words
+    assert "Cannot show the slide: its smallest usable level has 1000000 × 1000000 pixels" in words
 
 
 def test_calendar_times_are_told_on_the_stays_clock_too() -> None:

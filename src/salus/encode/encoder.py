@@ -28,6 +28,8 @@ class Prepared:
     """For each of the N tokens, the items that it was made from (empty: none, the token is masked)."""
     time_s: NDArray[np.float32]
     """(N,) seconds on the record's clock, NaN where a token has no time."""
+    places: tuple[str, ...] = ()
+    """For each of the N tokens, where in its item it was made from, in words (plane, slice range in mm, window); empty: the whole item."""
 
 
 @dataclass(frozen=True)

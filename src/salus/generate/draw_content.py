@@ -344,7 +344,8 @@ def _orientation_letters(orientation: str | None, width: float, *, height: float
 def _scale_bar(pixels_per_mm: float, width: float, *, height: float) -> str:
     """Return a bar of a round length, at most a quarter of the width."""
     longest_mm = width / pixels_per_mm / 4
-    length_mm = max((mm for mm in (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0) if mm <= longest_mm), default=longest_mm)
+    round_mm = (step * 10.0**power for power in range(-2, 3) for step in (1.0, 2.0, 5.0))
+    length_mm = max((mm for mm in round_mm if mm <= longest_mm), default=longest_mm)
     end = 14 + length_mm * pixels_per_mm
     bar = f"M14 {height - 16:.1f}v-8v4H{end:.1f}v-4v8"
     paths = "".join(f'<path d="{bar}" fill="none" stroke="{ink}" stroke-width="{thick}"/>' for ink, thick in (("#000", 5), ("#fff", 2)))

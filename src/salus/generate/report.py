@@ -24,7 +24,7 @@ from salus.encode.modality import Measurement
 from salus.errors import ConfigError, UserFixable
 from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
 from salus.generate.draw import TimeAxis, TimelineMark, TrendPoint, timeline, trend
-from salus.generate.draw_content import ecg, image, sound, waveforms, window_words
+from salus.generate.draw_content import MOST_PIXELS, ecg, image, sound, waveforms, window_words
 from salus.generate.molecules import profile_text, sequences_text
 from salus.record.patient import (
     Code,
@@ -38,10 +38,12 @@ from salus.record.patient import (
     Sequences,
     Signal,
     Skipped,
+    Slide,
     Sound,
     Source,
     Volume,
 )
+from salus.record.slide import overview
 from salus.record.timeline import clock, format_time, parse_prediction_time
 from salus.record.variables import display_of, series_key, variable_of
 from salus.record.volume import cuts
@@ -473,20 +475,29 @@ def _figure(place: _Place, item: Item) -> dict[str, Any]:
     if isinstance(loaded, Sequences | Profile):
         text, note = sequences_text(loaded) if isinstance(loaded, Sequences) else profile_text(loaded)
         return figure | {"text": text, "note": note}
-    picture, note = _picture(item, loaded)
+    try:
+        picture, note = _picture(item, loaded)
+    except UserFixable as error:  # a slide is read while it is drawn
+        return figure | {"problem": str(error)}
     return figure | {"picture": Markup(picture), "note": note}
 
 
-def _picture(item: Item, loaded: Image | Volume | Signal | Sound) -> tuple[str, str]:
+def _picture(item: Item, loaded: Image | Volume | Slide | Signal | Sound) -> tuple[str, str]:
     """Return the drawing of content, and how it is drawn, in words."""
     name = _name(item)
     if isinstance(loaded, Image):
         bar = "" if loaded.spacing_mm else "; pixel spacing not stated, so no scale bar"
         return image(loaded, name=name), window_words(loaded) + bar + ("" if loaded.orientation else "; orientation not stated")
+    if isinstance(loaded, Slide):
+        small = overview(loaded, MOST_PIXELS)
+        bar = "" if small.spacing_mm else "; scale not stated, so no scale bar"
+        return image(small, name=name), f"overview of {' × '.join(map(str, loaded.levels[0]))} pixels{bar}"
     if isinstance(loaded, Volume):
-        pictures = cuts(loaded)
+        times = len(loaded.voxels)
+        pictures = cuts(loaded, time=times // 2)
         three = "".join(image(cut, name=f"{name}, {words}") for cut, words in zip(pictures, CUTS, strict=True))
-        note = f"three cuts through the middle, the patient's left on the right; {window_words(pictures[0])}"
+        moment = f"point {times // 2 + 1} of {times} in time, " if times > 1 else ""
+        note = f"{moment}three cuts through the middle, the patient's left on the right; {window_words(pictures[0])}"
         return f'<div class="cuts">{three}</div>', note
     if isinstance(loaded, Sound):
         return sound(loaded, name=name), "Waveform above; spectrogram below, dark is loud."

@@ -1,4 +1,4 @@
-"""Volume of a CT, MR or PET examination: a stack of slices.
+"""Volume of a CT, MR, PET or nuclear medicine examination, or of dose: a stack of slices.
 
 Claims DICOM series that form a stack, and volumes that a manifest declares. Measures extent, completeness and intensity by rule; it names
 no organ and no finding.
@@ -6,12 +6,16 @@ no organ and no finding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from salus.encode.modality import Measurement, Modality
 from salus.record.patient import Code, Content, Item, Source, Volume, item_id
+
+if TYPE_CHECKING:
+    from salus.encode.encoder import Encoder
 
 
 def measure(item: Item) -> Sequence[Measurement]:
@@ -59,10 +63,27 @@ def _ball() -> Volume:
     return Volume((away < 100.0).astype(np.float32)[None], "1", affine)
 
 
+def build_encoder(settings: Mapping[str, Any]) -> Encoder:
+    """Return the volume network with these settings."""
+    from salus.encode.volume import VolumeEncoder
+
+    return VolumeEncoder(**settings)
+
+
 MODALITY = Modality(
     name="volume",
-    title="CT, MR or PET volume",
-    claims=("dicom:ct-volume", "dicom:mr-volume", "dicom:pt-volume", "modality:volume"),
+    title="volume (CT, MR, PET, nuclear medicine, dose)",
+    claims=(
+        "dicom:ct-volume",
+        "dicom:mr-volume",
+        "dicom:pt-volume",
+        "dicom:nm-volume",
+        "dicom:rtdose-volume",
+        "media:application/x-nifti",
+        "modality:volume",
+    ),
     example=example,
+    token_budget=16,
+    build_encoder=build_encoder,
     measure=measure,
 )

@@ -135,6 +135,8 @@ class Volume:
     """(4, 4): (column, row, slice, 1), counted from 0 at voxel centres, to millimetres in RAS+ (x right, y front, z head), as NIfTI."""
     window: tuple[float, float] | None = None
     """Centre and width in `unit`, as the files recommend for display."""
+    time_step_s: float | None = None
+    """Seconds from one of the T volumes to the next, where known."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +190,28 @@ class Profile:
     """UCUM; `1` for a scale that the file does not state."""
 
 
-Loaded = Image | Volume | Signal | Sound | Sequences | Profile | str
+@dataclass(frozen=True)
+class Slide:
+    """A whole-slide picture in several sizes, which is read by region and never whole."""
+
+    levels: tuple[tuple[int, int], ...]
+    """Rows and columns of each size, finest first."""
+    region: Callable[[int, int, int, tuple[int, int]], NDArray[np.uint8]] = field(repr=False, compare=False)
+    """Level, its row and column of the upper left corner, (rows, columns) → (rows, columns, 3), 0 to 255; white beside the picture."""
+    spacing_mm: tuple[float, float] | None = None
+    """Row and column spacing of the finest level, millimetres."""
+    objective: float | None = None
+    """Magnification of the objective, such as 20."""
+
+
+Loaded = Image | Volume | Signal | Sound | Sequences | Profile | Slide | str
 
 
 @dataclass(frozen=True)
 class Content:
     """Content that is read only when needed."""
 
-    kind: Literal["image", "volume", "signal", "sound", "sequence", "profile", "text"]
+    kind: Literal["image", "volume", "signal", "sound", "sequence", "profile", "slide", "text"]
     load: Callable[[], Loaded] = field(repr=False, compare=False)
     summary: str = ""
     """Shape in words, known without reading the bulk: `512 × 512, CT, HU`, `12 leads, 500 Hz, 10 s`."""
@@ -236,7 +252,7 @@ class Item:
     remarks: tuple[str, ...] = ()
     """What was normalised or is unusual, in words without patient data."""
     plane: Plane | None = None
-    """Where a picture lies in the patient, if its file says so."""
+    """Where a picture lies in the patient, if its file says so; of a volume, its first slice."""
     parts: tuple[Source, ...] = ()
     """Files that it was joined from, in the order of their places; empty for an item of one file."""
 

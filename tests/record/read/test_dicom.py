@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import resource
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,12 +99,59 @@ def test_palette_becomes_rgb_by_its_lookup_table() -> None:
 
 
 def test_multi_frame_reads_the_middle_frame_and_says_so() -> None:
-    path = sample("rtdose.dcm")
-    raw = pydicom.dcmread(path)
-    image = image_of(path)
-    np.testing.assert_allclose(image.pixels, raw.pixel_array[7] * float(raw.DoseGridScaling), rtol=1e-6)
-    assert image.unit == "1"  # DoseUnits of this sample is RELATIVE
-    assert "15 frames: only the middle one, 8, is read" in read(path)[0].remarks
+    path = sample("SC_rgb_rle_2frame.dcm")
+    np.testing.assert_array_equal(image_of(path).pixels, pydicom.dcmread(path).pixel_array[1])
+    assert "2 frames: only the middle one, 2, is read" in read(path)[0].remarks
+
+
+OUTCOMES = Path(__file__).with_name("dicom_samples.csv")
+"""What each file of the samples gives: each row was compared with what pydicom says of the file, or with why it is broken on purpose."""
+
+
+def outcome(path: Path) -> str:
+    """Return what a file gives, in one line: kind and summary of its contents, or the reason why there is none."""
+    try:
+        result = READER.read(path, ReadOptions())
+    except FormatError as error:
+        return f"refused: {error}"
+    given = [reason.reason for reason in result.skipped]
+    for item in (item for found in result.found for item in found.items if item.content):
+        assert item.content is not None
+        try:
+            item.content.load()
+            given.append(f"{item.content.kind}: {item.content.summary}")
+        except FormatError as error:
+            given.append(f"{item.content.kind}: {item.content.summary}; not shown: {error}")
+    return " | ".join(given)
+
+
+@pytest.mark.data
+def test_all_48_samples_are_accounted_for(salus_data: Path) -> None:
+    with OUTCOMES.open(encoding="utf-8", newline="") as stream:
+        expected = {row["file"]: row["outcome"] for row in csv.DictReader(stream)}
+    assert len(expected) == 48
+    assert {path.name: outcome(path) for path in sorted((salus_data / "dicom_samples").glob("*.dcm"))} == expected
+
+
+@pytest.mark.data
+def test_every_decoded_sample_has_the_pixels_of_pydicom(salus_data: Path) -> None:
+    """Pixels are pydicom's own array of the file: rescaled for grey, as RGB for colour; one frame of several."""
+    compared = 0
+    for path in sorted((salus_data / "dicom_samples").glob("*.dcm")):
+        if not outcome(path).startswith("image: ") or "not shown" in outcome(path):
+            continue
+        raw = pydicom.dcmread(path, force=True)
+        if raw.PhotometricInterpretation == "PALETTE COLOR" or "ModalityLUTSequence" in raw:
+            continue
+        frames = int(raw.get("NumberOfFrames", 1) or 1)
+        stored = raw.pixel_array[frames // 2] if frames > 1 else raw.pixel_array
+        if stored.ndim == 3:
+            expected = stored * (255.0 / (2**raw.BitsStored - 1))
+        else:
+            expected = stored * float(raw.get("DoseGridScaling", raw.get("RescaleSlope", 1))) + float(raw.get("RescaleIntercept", 0))
+        np.testing.assert_allclose(image_of(path).pixels, expected, rtol=1e-5, atol=1e-3, err_msg=path.name)
+        compared += 1
+    assert compared == 38
 
 
 def test_big_endian_implicit_and_rle_give_the_same_pixels() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from salus.errors import FormatError, MissingExtra
 from salus.record.patient import Skipped
+from salus.record.read.dicom_frames import volume_items
 from salus.record.read.dicom_header import (
     Header,
     demographics,
@@ -20,8 +21,8 @@ from salus.record.read.dicom_header import (
     sop_class,
     subject_of,
 )
-from salus.record.read.dicom_image import image_item
 from salus.record.read.dicom_series import join_slices
+from salus.record.read.dicom_slide import is_slide, read_slide
 from salus.record.read.dicom_waveform import waveform_items
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
@@ -46,12 +47,14 @@ def read_dicom(path: Path, options: ReadOptions) -> FileRead:
 
 def _items(header: Header, options: ReadOptions) -> FileRead:
     path = header.path
+    if is_slide(header) and header.pixel_tag is not None:
+        return read_slide(header, options)
     if sequence_of(header, "WaveformSequence"):
         sha256 = file_sha256(path)
         items = waveform_items(header, sha256, options)
     elif header.pixel_tag is not None:
         sha256 = file_sha256(path)
-        items = (image_item(header, sha256, options),)
+        items = volume_items(header, sha256, options)
     elif number_of(header, "Rows"):
         raise FormatError(
             f"Cannot read DICOM '{path.name}': it ends before the pixels that its header describes. Export or copy it again."

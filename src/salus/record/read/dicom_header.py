@@ -176,9 +176,9 @@ def text_of(header: Header, keyword: str, *, dataset: Dataset | None = None) -> 
     return "" if value is None else str(value).strip(" \0")
 
 
-def texts_of(header: Header, keyword: str) -> tuple[str, ...]:
+def texts_of(header: Header, keyword: str, *, dataset: Dataset | None = None) -> tuple[str, ...]:
     """Return all values of an element as stripped text; empty when absent."""
-    value = _value(header, keyword, None)
+    value = _value(header, keyword, dataset)
     if value is None or value == "":
         return ()
     return tuple(str(part).strip(" \0") for part in (value if isinstance(value, (list, tuple, MultiValue)) else [value]))

@@ -6,6 +6,7 @@ Takes a `Header`; gives an item whose content loads lazily. One item for each fi
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from salus.errors import FormatError, MissingExtra
@@ -34,6 +35,7 @@ from salus.record.read.dicom_header import (
     texts_of,
 )
 from salus.record.read.dicom_plane import plane_of
+from salus.record.read.dicom_suv import uptake_of
 from salus.record.read.reader import ReadOptions
 from salus.record.volume import axis_letter
 
@@ -54,6 +56,10 @@ WORDS = {
     "RTDOSE": "radiotherapy dose plane",
     "SEG": "segmentation mask",
 }
+SIDES = {"L": "left", "R": "right", "B": "both sides"}
+"""DICOM PS3.3 C.7.3.1 (Laterality), C.8.11.7 (Image Laterality)."""
+OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
+"""Groups of overlay planes (DICOM PS3.3 C.9.2)."""
 OBLIQUE_COSINE = 0.98
 """Below this cosine (more than 11.5°) between an image axis and the body axis, the orientation is called oblique."""
 
@@ -65,7 +71,7 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
         FormatError: the image is truncated, damaged or too large.
         MissingExtra: its compression needs a codec that is not installed.
     """
-    rows, columns, frames = _shape(header)
+    rows, columns, frames = shape_of(header)
     _refuse_missing_codec(header)
     _refuse_truncated(header, rows * columns * frames)
     if get_decoder(header.transfer_syntax).available_plugins == ("pillow",):
@@ -75,7 +81,9 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
     words = WORDS.get(kind, f"image ({kind})")
     size = f"{rows} × {columns}" + (f", frame {frames // 2 + 1} of {frames}" if frames > 1 else "")
     body_part = text_of(header, "BodyPartExamined").lower()
-    summary = ", ".join(part for part in (size, words, body_part, "HU" if unit == HU else unit.replace("1", "")) if part)
+    side = SIDES.get((text_of(header, "ImageLaterality") or text_of(header, "Laterality")).upper(), "")
+    view = text_of(header, "ViewPosition").upper() if kind == "MG" else ""
+    summary = ", ".join(part for part in (size, words, body_part, side, view, "HU" if unit == HU else unit.replace("1", "")) if part)
     locator = f"frame {frames // 2 + 1}" if frames > 1 else "PixelData"
     return Item(
         id=item_id(sha256, locator),
@@ -100,11 +108,39 @@ def load_image(path: Path) -> Image:
     Source: DICOM PS3.3 C.11.1.1.2 (rescale), C.7.6.3.1.2 (photometric interpretation), C.7.6.3.1.5 (palette).
     """
     header = read_header(path)
-    rows, columns, frames = _shape(header)
+    rows, columns, frames = shape_of(header)
     _refuse_missing_codec(header)
     _refuse_truncated(header, rows * columns * frames)
     index = frames // 2
-    stored = _stored_pixels(header, index if frames > 1 else None)
+    return image_of(header, _stored_pixels(header, index if frames > 1 else None), index)
+
+
+def load_frames(header: Header, indices: Sequence[int]) -> Iterator[Image]:
+    """Yield frames of a multi-frame image, each as `load_image` gives one; the file is parsed once.
+
+    Raises:
+        FormatError: the pixels cannot be decoded.
+    """
+    rows, columns, frames = shape_of(header)
+    _refuse_missing_codec(header)
+    _refuse_truncated(header, rows * columns * frames)
+    is_stated = "TransferSyntaxUID" in getattr(header.dataset, "file_meta", {})
+    if not is_stated or header.transfer_syntax == DeflatedExplicitVRLittleEndian or frames == 1:
+        yield from (image_of(header, _stored_pixels(header, index if frames > 1 else None), index) for index in indices)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        decoded = iter_pixels(header.path, indices=list(indices))
+        for index in indices:
+            try:
+                stored = np.asarray(next(decoded))
+            except (*PARSE_ERRORS, StopIteration) as error:
+                raise _undecodable(header, error) from error
+            yield image_of(header, stored, index)
+
+
+def image_of(header: Header, stored: NDArray[np.generic], index: int) -> Image:
+    """Return one decoded frame in its unit: HU for CT, SUV or activity for PET, dose, else intensity; colour from 0 to 255."""
     photometric = text_of(header, "PhotometricInterpretation")
     spacing, orientation, window = _spacing(header), _orientation(header)[0], _window(header, index)
     if photometric == "PALETTE COLOR":
@@ -117,13 +153,22 @@ def load_image(path: Path) -> Image:
         return Image(np.clip(colour, 0, 255).astype(np.float32), "1", spacing, orientation, None)
     unit = _unit(header, text_of(header, "Modality").upper())
     values, low, high = _rescaled(header, stored, index)
+    if is_pet(header):
+        factor = uptake_of(header).factor
+        values, low, high = values * factor, low * factor, high * factor
+        window = (window[0] * factor, window[1] * factor) if window else None
     if photometric == "MONOCHROME1" and unit == "1":  # low stored value = bright; mirror the stored range
         values = low + high - values
         window = (low + high - window[0], window[1]) if window else None
     return Image(values.astype(np.float32), unit, spacing, orientation, window)
 
 
-def _shape(header: Header) -> tuple[int, int, int]:
+def shape_of(header: Header) -> tuple[int, int, int]:
+    """Return rows, columns and frames.
+
+    Raises:
+        FormatError: there are no rows or columns, or more pixels than are read.
+    """
     rows, columns = number_of(header, "Rows"), number_of(header, "Columns")
     frames = number_of(header, "NumberOfFrames", default=1.0)
     if not rows or not columns:
@@ -214,10 +259,19 @@ def _stored_pixels(header: Header, index: int | None) -> NDArray[np.generic]:
                 whole.file_meta.TransferSyntaxUID = header.transfer_syntax
             return np.asarray(pixel_array(whole, index=index))
     except PARSE_ERRORS as error:
-        raise FormatError(
-            f"Cannot decode the pixels of DICOM '{header.path.name}' ({header.transfer_syntax.name}): {type(error).__name__}. "
-            "Export it again, or install the full codecs: pip install 'salus[images]'"
-        ) from error
+        raise _undecodable(header, error) from error
+
+
+def _undecodable(header: Header, error: Exception) -> FormatError:
+    return FormatError(
+        f"Cannot decode the pixels of DICOM '{header.path.name}' ({header.transfer_syntax.name}): {type(error).__name__}. "
+        "Export it again, or install the full codecs: pip install 'salus[images]'"
+    )
+
+
+def is_pet(header: Header) -> bool:
+    """Return whether values are uptake of a tracer in PET."""
+    return text_of(header, "Modality").upper() == "PT"
 
 
 def _with_palette(header: Header, stored: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -229,7 +283,7 @@ def _with_palette(header: Header, stored: NDArray[np.generic]) -> NDArray[np.gen
         ) from error
 
 
-def _functional(header: Header, sequence: str, index: int) -> Dataset | None:
+def functional(header: Header, sequence: str, index: int) -> Dataset | None:
     """Return the macro of an enhanced multi-frame object for one frame (DICOM PS3.3 C.7.6.16)."""
     for groups, at in (("PerFrameFunctionalGroupsSequence", index), ("SharedFunctionalGroupsSequence", 0)):
         found = sequence_of(header, groups)
@@ -242,7 +296,7 @@ def _functional(header: Header, sequence: str, index: int) -> Dataset | None:
 def _slope_intercept(header: Header, index: int) -> tuple[float, float, bool]:
     if (dose := number_of(header, "DoseGridScaling")) is not None:
         return dose, 0.0, True
-    macro = _functional(header, "PixelValueTransformationSequence", index)
+    macro = functional(header, "PixelValueTransformationSequence", index)
     slope = number_of(header, "RescaleSlope", dataset=macro)
     intercept = number_of(header, "RescaleIntercept", dataset=macro)
     return 1.0 if slope is None else slope, intercept or 0.0, slope is not None and intercept is not None
@@ -251,7 +305,9 @@ def _slope_intercept(header: Header, index: int) -> tuple[float, float, bool]:
 def _unit(header: Header, kind: str) -> str:
     if number_of(header, "DoseGridScaling") is not None and text_of(header, "DoseUnits").upper() == "GY":
         return "Gy"
-    macro = _functional(header, "PixelValueTransformationSequence", 0)
+    if kind == "PT":
+        return uptake_of(header).unit
+    macro = functional(header, "PixelValueTransformationSequence", 0)
     is_hu = text_of(header, "RescaleType", dataset=macro).upper() in ("", "HU") and _slope_intercept(header, 0)[2]
     return HU if kind == "CT" and is_hu and "LOCALIZER" not in _image_type(header) else "1"
 
@@ -273,20 +329,20 @@ def _rescaled(header: Header, stored: NDArray[np.generic], index: int) -> tuple[
 
 
 def _window(header: Header, index: int) -> tuple[float, float] | None:
-    macro = _functional(header, "FrameVOILUTSequence", index)
+    macro = functional(header, "FrameVOILUTSequence", index)
     centre, width = number_of(header, "WindowCenter", dataset=macro), number_of(header, "WindowWidth", dataset=macro)
     return (centre, width) if centre is not None and width is not None and width > 0 else None
 
 
 def _spacing(header: Header) -> tuple[float, float] | None:
-    macro = _functional(header, "PixelMeasuresSequence", 0)
+    macro = functional(header, "PixelMeasuresSequence", 0)
     spacing = numbers_of(header, "PixelSpacing", dataset=macro) or numbers_of(header, "ImagerPixelSpacing")
     return (spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None
 
 
 def _orientation(header: Header) -> tuple[str | None, bool]:
     r"""Return `row direction\column direction` in DICOM letters, and whether the plane is oblique (DICOM PS3.3 C.7.6.2.1.1)."""
-    macro = _functional(header, "PlaneOrientationSequence", 0)
+    macro = functional(header, "PlaneOrientationSequence", 0)
     cosines = numbers_of(header, "ImageOrientationPatient", dataset=macro)
     if len(cosines) != 6:
         stated = texts_of(header, "PatientOrientation")
@@ -296,7 +352,9 @@ def _orientation(header: Header) -> tuple[str | None, bool]:
 
 
 def _remarks(header: Header, kind: str, frames: int) -> tuple[str, ...]:
-    remarks = []
+    remarks = [uptake_of(header).words] if kind == "PT" else []
+    if any(int(tag) >> 16 in OVERLAY_GROUPS for tag in header.dataset.keys()):  # noqa: SIM118  (a data set iterates over its elements)
+        remarks.append("overlay graphics are in the file and not drawn")
     photometric = text_of(header, "PhotometricInterpretation")
     unit = _unit(header, kind)
     if frames > 1:
@@ -309,14 +367,12 @@ def _remarks(header: Header, kind: str, frames: int) -> tuple[str, ...]:
         remarks.append("no rescale to HU in this CT image: values are arbitrary intensity")
     if _spacing(header) is None:
         remarks.append("pixel spacing is not stated: no distance can be measured")
-    elif not numbers_of(header, "PixelSpacing", dataset=_functional(header, "PixelMeasuresSequence", 0)):
+    elif not numbers_of(header, "PixelSpacing", dataset=functional(header, "PixelMeasuresSequence", 0)):
         remarks.append("spacing is at the detector, not in the patient")
     if _orientation(header)[1]:
         remarks.append("oblique plane: orientation letters name the nearest body axis")
-    if text_of(header, "BurnedInAnnotation").upper() == "YES":
-        remarks.append("text is burned into the pixels")
-    if text_of(header, "LossyImageCompression") == "01":
-        remarks.append("lossy compression")
+    said = {"text is burned into the pixels": ("BurnedInAnnotation", "YES"), "lossy compression": ("LossyImageCompression", "01")}
+    remarks += [words for words, (keyword, value) in said.items() if text_of(header, keyword).upper() == value]
     if kind == "OT" or not text_of(header, "Modality"):
         remarks.append(f"kind of image not stated ({sop_class(header)}): declare it in the manifest")
     return tuple(remarks)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+from pydicom.dataset import Dataset
+
 from salus.record.patient import Plane
 from salus.record.read.dicom_header import Header, number_of, numbers_of, text_of, texts_of
 
@@ -18,11 +20,39 @@ LEAST_COSINE_LENGTH, MOST_SKEW = 0.99, 0.01
 
 def plane_of(header: Header, shape: tuple[int, int]) -> Plane | None:
     """Return the plane of a single-frame picture; None without series, position, orientation or spacing, or when they make no sense."""
+    acquisition = ("\\".join(texts_of(header, "ImageType")), *(text_of(header, keyword) for keyword in TELL_APART))
+    return plane_from(
+        header,
+        shape,
+        position=numbers_of(header, "ImagePositionPatient"),
+        cosines=numbers_of(header, "ImageOrientationPatient"),
+        measures=None,
+        acquisition=acquisition,
+    )
+
+
+def plane_from(
+    header: Header,
+    shape: tuple[int, int],
+    *,
+    position: tuple[float, ...],
+    cosines: tuple[float, ...],
+    measures: Dataset | None,
+    acquisition: tuple[str, ...],
+) -> Plane | None:
+    """Return the plane of a picture or frame with this position and these direction cosines; None when they make no sense.
+
+    Args:
+        header: holds series and frame of reference.
+        shape: rows, columns.
+        position: centre of the first pixel, millimetres in LPS.
+        cosines: along a row, then down a column.
+        measures: macro that holds spacing and thickness; None: the header itself does.
+        acquisition: as of `Plane`.
+    """
     series = text_of(header, "SeriesInstanceUID")
-    position = numbers_of(header, "ImagePositionPatient")
-    cosines = numbers_of(header, "ImageOrientationPatient")
-    spacing = numbers_of(header, "PixelSpacing")
-    thickness = number_of(header, "SliceThickness")
+    spacing = numbers_of(header, "PixelSpacing", dataset=measures)
+    thickness = number_of(header, "SliceThickness", dataset=measures)
     if not all(map(math.isfinite, (*position, *cosines, *spacing))):
         return None
     if not series or len(position) != 3 or len(cosines) != 6 or len(spacing) != 2 or min(spacing) <= 0:
@@ -31,7 +61,6 @@ def plane_of(header: Header, shape: tuple[int, int]) -> Plane | None:
     skew = sum(one * other for one, other in zip(row, column, strict=True))
     if min(math.hypot(*row), math.hypot(*column)) < LEAST_COSINE_LENGTH or abs(skew) > MOST_SKEW:
         return None
-    acquisition = ("\\".join(texts_of(header, "ImageType")), *(text_of(header, keyword) for keyword in TELL_APART))
     return Plane(
         series_uid=series,
         position_mm=(position[0], position[1], position[2]),

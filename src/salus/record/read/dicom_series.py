@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from salus.errors import FormatError
 from salus.record.claims import modality_of
 from salus.record.patient import Code, Content, Instant, Item, Plane, Skipped, Source, Volume, item_id
 from salus.record.read.dicom_image import DCM, load_image
@@ -43,7 +44,9 @@ TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class _Stack:
+class Stack:
+    """Slices in the order of their places, and where they lie."""
+
     slices: tuple[Item | None, ...]
     """By place along the normal; None where one is missing."""
     affine: NDArray[np.float64]
@@ -52,7 +55,9 @@ class _Stack:
 
 
 @dataclass(frozen=True)
-class _Refused:
+class Refused:
+    """Slices form no regular stack."""
+
     why: str
 
 
@@ -63,7 +68,8 @@ def join_slices(items: Sequence[Item]) -> Joined:
     """
     series: dict[tuple[object, ...], list[Item]] = defaultdict(list)
     for item in items:
-        if item.plane is not None and item.code.system == DCM and item.code.code in VOLUMES:
+        is_picture = item.content is not None and item.content.kind == "image"
+        if is_picture and item.plane is not None and item.code.system == DCM and item.code.code in VOLUMES:
             series[item.code.code, item.plane.series_uid, item.plane.acquisition].append(item)
     changed: dict[str, Item | None] = {}
     skipped: list[Skipped] = []
@@ -71,8 +77,8 @@ def join_slices(items: Sequence[Item]) -> Joined:
     for slices in series.values():
         if len(slices) < LEAST_SLICES:
             continue
-        stack = _stack(slices)
-        if isinstance(stack, _Refused):
+        stack = stack_of(slices)
+        if isinstance(stack, Refused):
             remark = f"not joined to a volume with the other slices of its series: {stack.why}"
             changed |= {one.id: replace(one, remarks=(*one.remarks, remark)) for one in slices}
             continue
@@ -98,11 +104,11 @@ def _once(items: Sequence[Item], files: Set[str]) -> Iterator[Item]:
         yield item
 
 
-def _stack(slices: Sequence[Item]) -> _Stack | _Refused:
+def stack_of(slices: Sequence[Item]) -> Stack | Refused:
     """Return the slices in the order of their places, or why they form no regular stack."""
-    planes = [_plane(one) for one in slices]
+    planes = [plane_in(one) for one in slices]
     if why := _mixed(planes):
-        return _Refused(why)
+        return Refused(why)
     normal = np.array(planes[0].normal)
     placed = sorted(((float(np.dot(plane.position_mm, normal)), one.id, one) for plane, one in zip(planes, slices, strict=True)))
     kept = [placed[0]]
@@ -110,41 +116,41 @@ def _stack(slices: Sequence[Item]) -> _Stack | _Refused:
     for one in placed[1:]:
         (repeated if one[0] - kept[-1][0] < SAME_PLACE_MM else kept).append(one)
     if 2 * len(repeated) >= len(kept):
-        return _Refused(f"{len(repeated)} of {len(slices)} lie at the place of another one (several pictures of each place)")
+        return Refused(f"{len(repeated)} of {len(slices)} lie at the place of another one (several pictures of each place)")
     if len(kept) < LEAST_SLICES:
-        return _Refused(f"they lie at {len(kept)} places only")
+        return Refused(f"they lie at {len(kept)} places only")
     steps = np.diff([place for place, _, _ in kept])
     step = float(np.median(steps[steps < 1.5 * steps.min()]))
     multiples = steps / step
     if np.abs(multiples - multiples.round()).max() > UNEVEN:
-        return _Refused(f"their steps are uneven ({steps.min():.3g} to {steps.max():.3g} mm)")
+        return Refused(f"their steps are uneven ({steps.min():.3g} to {steps.max():.3g} mm)")
     slots = np.concatenate(([0], np.cumsum(multiples.round()))).astype(int)
     if 1.0 - len(kept) / (slots[-1] + 1) > MOST_MISSING:
-        return _Refused(f"{slots[-1] + 1 - len(kept)} of {slots[-1] + 1} slices would be missing")
+        return Refused(f"{slots[-1] + 1 - len(kept)} of {slots[-1] + 1} slices would be missing")
     along = _along(kept, slots, normal)
-    if isinstance(along, _Refused):
+    if isinstance(along, Refused):
         return along
     row, column = (np.array(axis) for axis in (planes[0].row_axis, planes[0].column_axis))
-    first = np.array(_plane(kept[0][2]).position_mm)
+    first = np.array(plane_in(kept[0][2]).position_mm)
     down, across = planes[0].spacing_mm
     affine = TO_RAS @ np.vstack((np.column_stack((row * across, column * down, along, first)), (0.0, 0.0, 0.0, 1.0)))
     at = dict(zip(slots.tolist(), (one for _, _, one in kept), strict=True))
-    return _Stack(tuple(at.get(slot) for slot in range(slots[-1] + 1)), affine, tuple(one for _, _, one in repeated))
+    return Stack(tuple(at.get(slot) for slot in range(slots[-1] + 1)), affine, tuple(one for _, _, one in repeated))
 
 
 def _along(
     placed: Sequence[tuple[float, str, Item]], slots: NDArray[np.int64], normal: NDArray[np.float64]
-) -> NDArray[np.float64] | _Refused:
+) -> NDArray[np.float64] | Refused:
     """Return the vector from slice to slice, mm in LPS; it must run along the normal, and every slice must lie on it."""
-    positions = np.array([_plane(one).position_mm for _, _, one in placed])
+    positions = np.array([plane_in(one).position_mm for _, _, one in placed])
     along: NDArray[np.float64] = (positions[-1] - positions[0]) / float(slots[-1])
     length = float(np.linalg.norm(along))
     tilt = math.degrees(math.acos(min(1.0, float(along @ normal) / length)))
     if tilt > MOST_TILT_DEGREES:
-        return _Refused(f"the gantry was tilted by {tilt:.1f} degrees, so that slices lie shifted against each other")
+        return Refused(f"the gantry was tilted by {tilt:.1f} degrees, so that slices lie shifted against each other")
     apart = np.abs(positions - positions[0] - slots[:, None] * along).max()
     if apart > UNEVEN * length:
-        return _Refused(f"their places leave the line of the stack by up to {apart:.2g} mm")
+        return Refused(f"their places leave the line of the stack by up to {apart:.2g} mm")
     return along
 
 
@@ -164,7 +170,7 @@ def _mixed(planes: Sequence[Plane]) -> str | None:
     return None
 
 
-def _volume(stack: _Stack) -> Item:
+def _volume(stack: Stack) -> Item:
     slices = [one for one in stack.slices if one is not None]
     first = slices[0]
     digest = hashlib.sha256("".join(sorted(one.source.sha256 for one in slices)).encode()).hexdigest()
@@ -179,18 +185,20 @@ def _volume(stack: _Stack) -> Item:
         source=Source(str(folder), digest, f"series of {len(slices)} slices"),
         observed_at=max(times, key=lambda time: time.at) if times else None,  # before its last slice there was no volume
         category="image",
-        content=Content("volume", partial(load_stack, paths, stack.affine), _summary(stack, first)),
-        remarks=tuple(_remarks(stack)),
+        content=Content("volume", partial(load_stack, paths, stack.affine), summary_of(stack, VOLUMES[kind])),
+        remarks=tuple(remarks_on(stack)),
+        plane=plane_in(first),
         parts=tuple(one.source for one in slices),
     )
 
 
-def _summary(stack: _Stack, first: Item) -> str:
-    plane = _plane(first)
+def summary_of(stack: Stack, words: str) -> str:
+    """Return size, spacing and direction of a stack in words."""
+    plane = plane_in(next(one for one in stack.slices if one is not None))
     step = float(np.linalg.norm(stack.affine[:3, 2]))
     size = " × ".join(str(one) for one in (len(stack.slices), *plane.shape))
     spacing = " × ".join(f"{one:.3g}" for one in (step, *plane.spacing_mm))
-    return f"{size} voxels, {spacing} mm, {cut_of(plane)}, {VOLUMES[first.code.code]}"
+    return f"{size} voxels, {spacing} mm, {cut_of(plane)}, {words}"
 
 
 def cut_of(plane: Plane) -> str:
@@ -203,18 +211,19 @@ def cut_of(plane: Plane) -> str:
     return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(plane.normal)))]
 
 
-def _remarks(stack: _Stack) -> Iterator[str]:
+def remarks_on(stack: Stack, other_order: str = "file name") -> Iterator[str]:
+    """Yield what its slices share, how they were ordered, and what is missing, repeated or thick."""
     slices = [one for one in stack.slices if one is not None]
     shared = set(slices[0].remarks).intersection(*(one.remarks for one in slices))
     yield from (remark for remark in slices[0].remarks if remark in shared)
-    yield f"{len(slices)} slices ordered by place, not by file name"
+    yield f"{len(slices)} slices ordered by place, not by {other_order}"
     missing = [place + 1 for place, one in enumerate(stack.slices) if one is None]
     if missing:
         places = ", ".join(map(str, missing[:5])) + (" and more" if len(missing) > 5 else "")
         yield f"{len(missing)} of {len(stack.slices)} slices missing (number {places} from the first): their voxels are missing, not zero"
     if stack.repeated:
         yield f"{len(stack.repeated)} second slices of one place left out"
-    thickness, step = _plane(slices[0]).thickness_mm, float(np.linalg.norm(stack.affine[:3, 2]))
+    thickness, step = plane_in(slices[0]).thickness_mm, float(np.linalg.norm(stack.affine[:3, 2]))
     if thickness is not None and abs(thickness - step) > UNEVEN * step:
         yield f"slices {thickness:.3g} mm thick, {step:.3g} mm apart"
 
@@ -234,11 +243,16 @@ def load_stack(paths: Sequence[Path | None], affine: NDArray[np.float64]) -> Vol
     known = next(image for image in images if image is not None)
     voxels = np.full((1, len(images), *known.pixels.shape), np.nan, np.float32)
     for place, image in enumerate(images):
+        if image is not None and image.unit != known.unit:
+            raise FormatError(
+                "Cannot join the slices to a volume: the headers of some allow SUV and those of others do not. Export the series again."
+            )
         if image is not None:
             voxels[0, place] = image.pixels
     return Volume(voxels, known.unit, affine, known.window)
 
 
-def _plane(item: Item) -> Plane:
+def plane_in(item: Item) -> Plane:
+    """Return the plane of an item that is known to have one."""
     assert item.plane is not None, "only items with a plane are stacked"
     return item.plane

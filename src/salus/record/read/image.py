@@ -1,7 +1,7 @@
 """PNG and JPEG images.
 
 Takes a path; gives one item whose pixels load lazily. The format does not say what kind of image it is, so the modality
-comes from the manifest. Leaves out all text and EXIF content but the rotation.
+comes from the manifest. Colours are brought to sRGB. Leaves out all text and EXIF content but the rotation: no place, camera or time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
 from salus.record.patient import Code, Content, Image, Item, Source, item_id
+from salus.record.read.colour import in_srgb, said_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
 
@@ -40,13 +41,15 @@ def read_image(path: Path, options: ReadOptions) -> FileRead:
         exif = Pillow.Exif()
         exif.load(picture.info.get("exif", b""))  # not picture.getexif(), which decodes all pixels of a PNG
         turned = exif.get(EXIF_ORIENTATION, 1) not in (0, 1)
+        is_grey = mode in ("1", "L", "LA", "I", "I;16", "F")
+        colours = None if is_grey else said_of(mode, picture.info.get("icc_profile"))
         if exif.get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
             width, height = height, width
     sha256 = file_sha256(path)
     modality = options.modality or modality_of(f"media:{media}")
-    is_grey = mode in ("1", "L", "LA", "I", "I;16", "F")
     remarks = ["turned upright as its EXIF orientation states"] if turned else []
     remarks += ["transparency dropped"] if mode in ("LA", "RGBA", "PA") else []
+    remarks += [colours] if colours else []
     remarks += ["pixel spacing is not stated: no distance can be measured"]
     remarks += ["kind of image not stated: declare it in the manifest"] if modality == UNCLAIMED else []
     item = Item(
@@ -83,7 +86,7 @@ def load_image(path: Path) -> Image:
             if upright.mode in ("1", "LA"):
                 upright = upright.convert("L")
             elif upright.mode not in ("L", "I", "I;16", "I;16B", "F"):
-                upright = upright.convert("RGB")
+                upright = in_srgb(upright, picture.info.get("icc_profile"))
             return Image(np.asarray(upright, dtype=np.float32), "1")
         except PILLOW_ERRORS as error:
             raise FormatError(f"Cannot decode the image '{path.name}': it is truncated or damaged. Export it again.") from error
