@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from scipy.io import wavfile
+from tests.record.read import made_video as made
 
 from salus.errors import FormatError, InputError
 from salus.record.patient import Sound
@@ -17,11 +17,6 @@ from salus.record.read.sound import READER, blocks
 from salus.record.read.sound_av import blocks as av_blocks
 from salus.record.read.sound_blocks import MOST_SAMPLES, gathered, shrinking
 from salus.record.read.video import READER as CONTAINERS
-
-_spec = importlib.util.spec_from_file_location("made_video", Path(__file__).with_name("made_video.py"))
-assert _spec is not None and _spec.loader is not None
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
 
 
 def tone(path: Path, seconds: float = 1.0, channels: int = 1) -> np.ndarray:

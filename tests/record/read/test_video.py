@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.record.read import made_video as made
 
 from salus.errors import FormatError, InputError, MissingExtra
 from salus.record.patient import Clip, Item
@@ -16,10 +16,6 @@ from salus.record.read.reader import ReadOptions
 from salus.record.read.video import READER
 
 pytest.importorskip("av", reason="the extra 'video' is not installed")
-_spec = importlib.util.spec_from_file_location("made_video", Path(__file__).with_name("made_video.py"))
-assert _spec is not None and _spec.loader is not None
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
 
 TENTHS = [index / 10 for index in range(20)]
 LOSSY = 12

@@ -1,4 +1,4 @@
-"""DICOM files: images and waveforms as items, with age and sex beside them.
+"""DICOM files: images, clips and waveforms as items, with age and sex beside them.
 
 Takes a path; gives items of one patient. The bulk stays on disk until it is asked for. Leaves out names, birth dates and free
 text, and objects that hold neither pixels nor waveforms (reports, structure sets), which are skipped by their SOP class.
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from salus.errors import FormatError, MissingExtra
 from salus.record.patient import Skipped
+from salus.record.read.dicom_clip import clip_item, is_cine
 from salus.record.read.dicom_header import (
     Header,
     demographics,
@@ -51,7 +52,7 @@ def _items(header: Header, options: ReadOptions) -> FileRead:
         items = waveform_items(header, sha256, options)
     elif header.pixel_tag is not None:
         sha256 = file_sha256(path)
-        items = (image_item(header, sha256, options),)
+        items = (clip_item(header, sha256, options) if is_cine(header) else image_item(header, sha256, options),)
     elif number_of(header, "Rows"):
         raise FormatError(
             f"Cannot read DICOM '{path.name}': it ends before the pixels that its header describes. Export or copy it again."

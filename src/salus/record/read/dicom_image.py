@@ -65,11 +65,8 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
         FormatError: the image is truncated, damaged or too large.
         MissingExtra: its compression needs a codec that is not installed.
     """
-    rows, columns, frames = _shape(header)
-    _refuse_missing_codec(header)
-    _refuse_truncated(header, rows * columns * frames)
-    if get_decoder(header.transfer_syntax).available_plugins == ("pillow",):
-        _refuse_what_pillow_cannot(header, frames)
+    rows, columns, frames = image_shape(header)
+    refuse_unreadable(header)
     kind = text_of(header, "Modality").upper() or "OT"
     unit = _unit(header, kind)
     words = WORDS.get(kind, f"image ({kind})")
@@ -85,9 +82,26 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
         observed_at=observed_at(header),
         category="image",
         content=Content("image", partial(load_image, header.path), summary),
-        remarks=_remarks(header, kind, frames),
+        remarks=(
+            *((f"{frames} frames: only the middle one, {frames // 2 + 1}, is read",) if frames > 1 else ()),
+            *image_remarks(header, kind),
+        ),
         plane=plane_of(header, (rows, columns)) if frames == 1 else None,
     )
+
+
+def refuse_unreadable(header: Header) -> None:
+    """Raise when the pixels are not all there, or nothing installed decodes them.
+
+    Raises:
+        FormatError: the image is truncated, or its compression is unknown.
+        MissingExtra: its compression needs a codec that is not installed.
+    """
+    rows, columns, frames = image_shape(header)
+    _refuse_missing_codec(header)
+    _refuse_truncated(header, rows * columns * frames)
+    if get_decoder(header.transfer_syntax).available_plugins == ("pillow",):
+        _refuse_what_pillow_cannot(header, frames)
 
 
 def load_image(path: Path) -> Image:
@@ -100,11 +114,19 @@ def load_image(path: Path) -> Image:
     Source: DICOM PS3.3 C.11.1.1.2 (rescale), C.7.6.3.1.2 (photometric interpretation), C.7.6.3.1.5 (palette).
     """
     header = read_header(path)
-    rows, columns, frames = _shape(header)
+    rows, columns, frames = image_shape(header)
     _refuse_missing_codec(header)
     _refuse_truncated(header, rows * columns * frames)
-    index = frames // 2
-    stored = _stored_pixels(header, index if frames > 1 else None)
+    return frame_image(header, frames // 2)
+
+
+def frame_image(header: Header, index: int) -> Image:
+    """Return one frame of a DICOM image, as `load_image` does.
+
+    Raises:
+        FormatError: the pixels cannot be decoded.
+    """
+    stored = _stored_pixels(header, index if image_shape(header)[2] > 1 else None)
     photometric = text_of(header, "PhotometricInterpretation")
     spacing, orientation, window = _spacing(header), _orientation(header)[0], _window(header, index)
     if photometric == "PALETTE COLOR":
@@ -123,7 +145,12 @@ def load_image(path: Path) -> Image:
     return Image(values.astype(np.float32), unit, spacing, orientation, window)
 
 
-def _shape(header: Header) -> tuple[int, int, int]:
+def image_shape(header: Header) -> tuple[int, int, int]:
+    """Return rows, columns and frames.
+
+    Raises:
+        FormatError: there are none, or too many.
+    """
     rows, columns = number_of(header, "Rows"), number_of(header, "Columns")
     frames = number_of(header, "NumberOfFrames", default=1.0)
     if not rows or not columns:
@@ -295,12 +322,11 @@ def _orientation(header: Header) -> tuple[str | None, bool]:
     return "\\".join(axis_letter(axis) for axis in axes), bool(np.abs(axes).max(axis=1).min() < OBLIQUE_COSINE)
 
 
-def _remarks(header: Header, kind: str, frames: int) -> tuple[str, ...]:
+def image_remarks(header: Header, kind: str) -> tuple[str, ...]:
+    """Return what is normalised or unusual in the pixels of an image of this DICOM modality."""
     remarks = []
     photometric = text_of(header, "PhotometricInterpretation")
     unit = _unit(header, kind)
-    if frames > 1:
-        remarks.append(f"{frames} frames: only the middle one, {frames // 2 + 1}, is read")
     if photometric == "MONOCHROME1":
         remarks.append("MONOCHROME1: mirrored so that bright is high" if unit == "1" else "MONOCHROME1 in HU: values kept")
     if photometric.startswith(("YBR", "PALETTE")):
