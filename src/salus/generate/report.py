@@ -66,6 +66,7 @@ CATEGORIES = {
     "observation": "observations", "condition": "conditions", "medication": "medicines", "procedure": "procedures",
     "encounter": "encounters", "allergy": "allergies", "immunization": "immunizations", "report": "reports", "note": "notes",
     "demographic": "about the patient", "image": "images", "waveform": "waveforms", "sound": "sounds", "video": "clips",
+    "transcript": "machine transcripts",
 }  # fmt: skip
 BADGES = {
     "verified": ("✓ verified", "Every number, unit, direction and code was found in the cited items."),

@@ -227,7 +227,7 @@ class Item:
     """`active`, `stopped`, `resolved`, … as FHIR spells it."""
     category: str = "observation"
     """`observation`, `condition`, `medication`, `procedure`, `encounter`, `allergy`, `immunization`, `report`, `note`, `demographic`,
-    `image`, `waveform`, `sound` or `video`."""
+    `image`, `waveform`, `sound`, `video` or `transcript`."""
     reference_range: ReferenceRange | None = None
     remarks: tuple[str, ...] = ()
     """What was normalised or is unusual, in words without patient data."""
