@@ -29,6 +29,8 @@ bench: env
 	$(BIN)/python scripts/verify_changes.py results/base-what-changed.json "$(SALUS_DATA)" > results/what-changed.txt; \
 	  status=$$?; cat results/what-changed.txt; exit $$status
 	$(BIN)/python scripts/bccd_count.py results/bccd-count.json test
+	$(BIN)/python scripts/cough_baseline.py results/cough.json
+	$(BIN)/python scripts/measure_transcriber.py results/transcription.json  # needs espeak-ng
 	$(BIN)/python scripts/time_questions.py results/second-question.json runs/base/model
 
 docs: env
@@ -44,6 +46,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -c constraints.txt -e '.[images,omics,train,evaluate,docs,dev]'
+	$(PIP) -c constraints.txt -e '.[images,video,speech,omics,train,evaluate,docs,dev]'
 	$(PIP) --no-deps $(EMBEDDED)
 	@touch .venv/.installed-demo $@

@@ -54,5 +54,6 @@ def test_names_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as found:
         registry.names("salus.dishes")
     assert str(found.value) == (
-        "Cannot list plug-ins: there is no group 'salus.dishes'. Use one of: salus.readers, salus.modalities, salus.tasks, salus.commands."
+        "Cannot list plug-ins: there is no group 'salus.dishes'. Use one of: salus.readers, salus.modalities, salus.tasks, "
+        "salus.commands, salus.transcribers."
     )

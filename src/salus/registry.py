@@ -1,7 +1,8 @@
 """Plug-ins by name, found through Python entry points.
 
-Groups: `salus.readers`, `salus.modalities`, `salus.tasks`, `salus.commands`. Built-ins register exactly as a third party's package does.
-The registry knows no stage; two packages that claim one name are an error, never a matter of install order.
+Groups: `salus.readers`, `salus.modalities`, `salus.tasks`, `salus.commands`, `salus.transcribers`. Built-ins
+register exactly as a third party's package does. The registry knows no stage; two packages that claim one name are an error, never a
+matter of install order.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from salus.errors import ConfigError
 
-GROUPS = ("salus.readers", "salus.modalities", "salus.tasks", "salus.commands")
+GROUPS = ("salus.readers", "salus.modalities", "salus.tasks", "salus.commands", "salus.transcribers")
 
 
 @cache

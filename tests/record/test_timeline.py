@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.errors import ConfigError, FormatError
-from salus.record.patient import Code, Content, Instant, Item, Offset, PatientRecord, Signal, Sound, Source
+from salus.record.patient import Clip, Code, Content, Instant, Item, Offset, PatientRecord, Signal, Sound, Source
 from salus.record.timeline import (
     clock,
     cut,
@@ -310,3 +310,11 @@ def test_times_in_words():
     assert format_time(at("2019-03")) == "2019-03"
     assert format_time(at("2019-03-04T10:15")) == "2019-03-04 10:15"
     assert format_time(at("2019-03-04T10:15Z")) == "2019-03-04 10:15 UTC"
+
+
+def test_frames_after_the_prediction_time_are_cut_off() -> None:
+    clip = Clip(np.zeros((5, 2, 2), np.uint8), np.arange(5) / 2, np.ones(5, np.bool_))
+    kept = truncate(clip, 1.0)
+    assert isinstance(kept, Clip) and kept.time_s.tolist() == [0.0, 0.5, 1.0] and len(kept.frames) == len(kept.is_present) == 3
+    untimed = truncate(dataclasses.replace(clip, time_s=np.full(5, np.nan)), 1.0)
+    assert isinstance(untimed, Clip) and len(untimed.frames) == 1

@@ -20,6 +20,7 @@ from salus.reason.lists import measured_by_item
 from salus.record.patient import PatientRecord, ReadReport
 from salus.record.read.folder import one_patient, read_path
 from salus.record.timeline import parse_prediction_time
+from salus.record.transcribe import transcriber, with_transcripts
 
 DEFAULT_QUESTION = "What changed, what matters?"
 
@@ -32,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--options", metavar="A,B", help="declared options of the question: the probability of each is given")
     parser.add_argument("--at", metavar="TIME", help="prediction time: nothing observed later is used (2026-03-04T10:00Z, '24 h')")
     parser.add_argument("--patient", metavar="ID", help="which patient, where the folder holds several")
+    help_ = "add machine transcripts of speech; ENGINE: whisper (default) or a plug-in"
+    parser.add_argument("--transcribe", nargs="?", const="whisper", metavar="ENGINE", help=help_)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
     parser.add_argument("--model", metavar="PATH_OR_HUB_ID", help="model folder or Hugging Face id (default: the base model that ships)")
     parser.add_argument("--backbone", metavar="PATH_OR_HUB_ID", help="where the model's language model lies (default: as the model says)")
@@ -50,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     at = None if args.at is None else parse_prediction_time(args.at)
     started = time.perf_counter()
     report = read_path(args.path, manifest=args.manifest)
+    if args.transcribe is not None:
+        report = with_transcripts(report, transcriber(args.transcribe))
     record = one_patient(report, args.patient)
     read_s = time.perf_counter() - started
     model = load_named_model(args.model, args.backbone)

@@ -23,6 +23,7 @@ from salus.errors import InputError
 from salus.record.normalise import is_usable
 from salus.record.patient import Instant, Item, ObservedTime, Offset, PatientRecord, ReadReport, Skipped
 from salus.record.read.folder import one_patient, read_path
+from salus.record.transcribe import transcriber, with_transcripts
 from salus.record.variables import display_of, series_key
 from salus.units import printed
 
@@ -40,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="file or folder with one patient's or many patients' files")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--patient", metavar="ID", help="show this patient only")
+    help_ = "add machine transcripts of speech; ENGINE: whisper (default) or a plug-in"
+    parser.add_argument("--transcribe", nargs="?", const="whisper", metavar="ENGINE", help=help_)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
 
 
@@ -53,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if args.manifest is not None and not args.manifest.is_file():
         raise InputError(f"Cannot read manifest '{args.manifest}': no such file. Check the path.")
     report = read_path(args.path, manifest=args.manifest)
+    if args.transcribe is not None:
+        report = with_transcripts(report, transcriber(args.transcribe))
     if args.patient is not None:
         report = ReadReport((one_patient(report, args.patient),), report.skipped, report.companions)
     root = args.path if args.path.is_dir() else args.path.parent

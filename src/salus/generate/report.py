@@ -24,9 +24,11 @@ from salus.encode.modality import Measurement
 from salus.errors import ConfigError, UserFixable
 from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
 from salus.generate.draw import TimeAxis, TimelineMark, TrendPoint, timeline, trend
+from salus.generate.draw_clip import clip_words, contact_sheet
 from salus.generate.draw_content import MOST_PIXELS, ecg, image, sound, waveforms, window_words
 from salus.generate.molecules import profile_text, sequences_text
 from salus.record.patient import (
+    Clip,
     Code,
     Image,
     Instant,
@@ -68,7 +70,8 @@ MOST_LANES = 14
 CATEGORIES = {
     "observation": "observations", "condition": "conditions", "medication": "medicines", "procedure": "procedures",
     "encounter": "encounters", "allergy": "allergies", "immunization": "immunizations", "report": "reports", "note": "notes",
-    "demographic": "about the patient", "image": "images", "waveform": "waveforms", "sound": "sounds",
+    "demographic": "about the patient", "image": "images", "waveform": "waveforms", "sound": "sounds", "video": "clips",
+    "transcript": "machine transcripts",
 }  # fmt: skip
 BADGES = {
     "verified": ("✓ verified", "Every number, unit, direction and code was found in the cited items."),
@@ -482,7 +485,7 @@ def _figure(place: _Place, item: Item) -> dict[str, Any]:
     return figure | {"picture": Markup(picture), "note": note}
 
 
-def _picture(item: Item, loaded: Image | Volume | Slide | Signal | Sound) -> tuple[str, str]:
+def _picture(item: Item, loaded: Image | Volume | Slide | Signal | Sound | Clip) -> tuple[str, str]:
     """Return the drawing of content, and how it is drawn, in words."""
     name = _name(item)
     if isinstance(loaded, Image):
@@ -499,6 +502,8 @@ def _picture(item: Item, loaded: Image | Volume | Slide | Signal | Sound) -> tup
         moment = f"point {times // 2 + 1} of {times} in time, " if times > 1 else ""
         note = f"{moment}three cuts through the middle, the patient's left on the right; {window_words(pictures[0])}"
         return f'<div class="cuts">{three}</div>', note
+    if isinstance(loaded, Clip):
+        return contact_sheet(loaded, name=name), clip_words(loaded)
     if isinstance(loaded, Sound):
         return sound(loaded, name=name), "Waveform above; spectrogram below, dark is loud."
     seconds = loaded.samples.shape[1] / loaded.sampling_rate_hz

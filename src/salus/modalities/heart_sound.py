@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, find_peaks, hilbert, resample_poly, sosfiltfilt
 
 from salus.encode.modality import Measurement, Modality
+from salus.encode.sound_quality import duration_and_clipping
 from salus.record.patient import Code, Content, Item, Sound, Source, item_id
 
 if TYPE_CHECKING:
@@ -63,13 +64,7 @@ def measure(item: Item) -> Sequence[Measurement]:
     if not isinstance(loaded, Sound) or loaded.samples.size == 0:
         return ()
     mono = loaded.samples.mean(axis=0)
-    clipped = 100.0 * float((np.abs(loaded.samples) >= 0.999).mean())
-    found = [
-        Measurement(
-            "duration of the recording", loaded.samples.shape[1] / loaded.sampling_rate_hz, "s", "samples over sampling rate"
-        ),
-        Measurement("share of clipped samples", clipped, "%", "samples at or above 0.999 of full scale"),
-    ]
+    found = list(duration_and_clipping(loaded))
     estimate = envelope_rate(mono, loaded.sampling_rate_hz)
     if estimate is None:
         return tuple(found)

@@ -266,7 +266,7 @@ def excerpts(record: PatientRecord, question: str, *, top: int = 2) -> tuple[Fac
     for item in record.items:
         if item.content is not None and item.content.kind == "text":
             text = item.content.load()
-        elif item.category in ("note", "report") and isinstance(item.value, str):
+        elif item.category in ("note", "report", "transcript") and isinstance(item.value, str):
             text = item.value
         else:
             continue
@@ -287,7 +287,7 @@ def _excerpt(sentence: str, item: Item, score: float) -> Fact:
         kind="excerpt",
         subject=item.code.display or "note",
         series=key_of(item.code),
-        text=f"Note{when}: “{quoted}”",
+        text=f"{'Machine transcript' if item.category == 'transcript' else 'Note'}{when}: “{quoted}”",
         short=quoted,
         item_ids=(item.id,),
         times=(brief(item.observed_at),) if item.observed_at else (),

@@ -17,6 +17,7 @@ Takes a YAML file, by habit `salus-cohort.yaml` beside the data (found there by 
       "vitals/*.csv":
         units: {hr: /min}               # UCUM, for columns that state none
         anchor: admission
+        missing: [-99]                  # numbers that mean "not measured"
     tables:                             # not evidence, unless `is_evidence: true`; then only the other columns are read
       metadata.csv:
         file: image
@@ -60,6 +61,8 @@ class FileRule:
     units: dict[str, str] = field(default_factory=dict)
     """UCUM by column or lead."""
     anchor: str = "admission"
+    missing: tuple[float | int, ...] = ()
+    """Numbers that a table writes where nothing was measured."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ def options_of(cohort: Cohort, relative: str) -> ReadOptions:
         modality=rule.modality,
         documentation_columns=table.never_evidence if table else frozenset(),
         anchor=rule.anchor,
+        missing=frozenset(float(code) for code in rule.missing),
     )
 
 

@@ -204,14 +204,38 @@ class Slide:
     """Magnification of the objective, such as 20."""
 
 
-Loaded = Image | Volume | Signal | Sound | Sequences | Profile | Slide | str
+@dataclass(frozen=True)
+class Clip:
+    """A moving picture, on an even grid of frames, as loaded content."""
+
+    frames: NDArray[np.uint8] | NDArray[np.float32]
+    """(T, H, W) or (T, H, W, 3), bright = high value; a frame that is missing holds zeros, which mean nothing."""
+    time_s: NDArray[np.float64]
+    """(T,) seconds from the start, rising; NaN throughout where the file states no times."""
+    is_present: NDArray[np.bool_]
+    """(T,) False where a frame is missing or could not be decoded."""
+    value_range: tuple[float, float] = (0.0, 255.0)
+    """Lowest and highest value that the frames can hold."""
+    unit: str = "1"
+    """As of `Image`."""
+    spacing_mm: tuple[float, float] | None = None
+    """Row and column spacing, millimetres."""
+
+    @property
+    def frame_rate_hz(self) -> float | None:
+        """Frames a second of the grid, or None where the file states no times."""
+        span_s = float(self.time_s[-1] - self.time_s[0]) if len(self.time_s) > 1 else float("nan")
+        return (len(self.time_s) - 1) / span_s if span_s > 0 else None
+
+
+Loaded = Image | Volume | Signal | Sound | Clip | Sequences | Profile | Slide | str
 
 
 @dataclass(frozen=True)
 class Content:
     """Content that is read only when needed."""
 
-    kind: Literal["image", "volume", "signal", "sound", "sequence", "profile", "slide", "text"]
+    kind: Literal["image", "volume", "signal", "sound", "clip", "sequence", "profile", "slide", "text"]
     load: Callable[[], Loaded] = field(repr=False, compare=False)
     summary: str = ""
     """Shape in words, known without reading the bulk: `512 × 512, CT, HU`, `12 leads, 500 Hz, 10 s`."""
@@ -247,7 +271,7 @@ class Item:
     """`active`, `stopped`, `resolved`, … as FHIR spells it."""
     category: str = "observation"
     """`observation`, `condition`, `medication`, `procedure`, `encounter`, `allergy`, `immunization`, `report`, `note`, `demographic`,
-    `image`, `waveform`, `sound`, `sequence` or `profile`."""
+    `image`, `waveform`, `sound`, `video`, `transcript`, `sequence` or `profile`."""
     reference_range: ReferenceRange | None = None
     remarks: tuple[str, ...] = ()
     """What was normalised or is unusual, in words without patient data."""

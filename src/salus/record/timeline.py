@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from salus.errors import ConfigError, FormatError
-from salus.record.patient import Content, Instant, Item, Loaded, ObservedTime, Offset, PatientRecord, Precision, Signal, Sound
+from salus.record.patient import Clip, Content, Instant, Item, Loaded, ObservedTime, Offset, PatientRecord, Precision, Signal, Sound
 
 ADMISSION = "admission"
 PRECISIONS: tuple[Precision, ...] = ("second", "minute", "day", "month", "year")
@@ -241,7 +241,7 @@ def _as_known(item: Item, now: ObservedTime, anchors: Mapping[str, datetime], *,
     elif goes_on and item.status in ENDED_STATUSES and item.category in ("condition", "medication", "allergy", "encounter"):
         # CAUTION: 'stopped' without a date may have been written after the prediction time; shown, it would tell the future.
         item = replace(item, status=None, remarks=(*item.remarks, "its status at the prediction time is not known"))
-    if item.content is None or item.observed_at is None or item.content.kind not in ("signal", "sound"):
+    if item.content is None or item.observed_at is None or item.content.kind not in ("signal", "sound", "clip"):
         return item
     if item.observed_at.precision not in ("minute", "second"):
         return item  # the interval that the precision leaves open holds the whole recording, and lies before `now`
@@ -255,7 +255,13 @@ def _shortened(content: Content, length_s: float) -> Content:
 
 
 def truncate(loaded: Loaded, length_s: float) -> Loaded:
-    """Return a waveform or sound without the samples and marks that lie more than `length_s` seconds after its start."""
+    """Return a waveform, sound or clip without the samples, marks and frames that lie more than `length_s` seconds after its start.
+
+    Of a clip whose file states no times, the first frame is kept: when the others were taken is not known.
+    """
+    if isinstance(loaded, Clip):
+        kept = max(1, int((loaded.time_s <= length_s + 1e-9).sum()))
+        return replace(loaded, frames=loaded.frames[:kept], time_s=loaded.time_s[:kept], is_present=loaded.is_present[:kept])
     if not isinstance(loaded, Signal | Sound):
         return loaded
     samples = loaded.samples[:, : math.floor(length_s * loaded.sampling_rate_hz + 1e-9) + 1]

@@ -165,6 +165,8 @@ def _take_row(table: _Table, clock: _Clock, line: int, row: list[str], options: 
         if value is None:
             table.texts.setdefault(column.name, []).append(line)
             value = float("nan")
+        elif value in options.missing:
+            value = float("nan")
         elif value == value:
             table.count(column.name)
         rows.values.setdefault(column.index, array("d")).append(value)
@@ -181,7 +183,7 @@ def _take_long(table: _Table, rows: _Rows, at: tuple[int, float | Instant | None
     value = _number(text)
     if value is None:
         table.texts.setdefault(name, []).append(line)
-    elif value == value:
+    elif value == value and value not in options.missing:
         unit = row[layout.unit].strip() if layout.unit is not None and layout.unit < len(row) else ""
         rows.long.append((line, time, name, value, unit or declared(options.units, name) or ""))
         table.count(name)

@@ -1,4 +1,4 @@
-"""DICOM files: images and waveforms as items, with age and sex beside them.
+"""DICOM files: images, clips and waveforms as items, with age and sex beside them.
 
 Takes a path; gives items of one patient. The bulk stays on disk until it is asked for. Leaves out names, birth dates and free
 text, and objects that hold neither pixels nor waveforms (reports, structure sets), which are skipped by their SOP class.

@@ -72,10 +72,7 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
         MissingExtra: its compression needs a codec that is not installed.
     """
     rows, columns, frames = shape_of(header)
-    _refuse_missing_codec(header)
-    _refuse_truncated(header, rows * columns * frames)
-    if get_decoder(header.transfer_syntax).available_plugins == ("pillow",):
-        _refuse_what_pillow_cannot(header, frames)
+    refuse_unreadable(header)
     kind = text_of(header, "Modality").upper() or "OT"
     unit = _unit(header, kind)
     words = WORDS.get(kind, f"image ({kind})")
@@ -93,9 +90,26 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
         observed_at=observed_at(header),
         category="image",
         content=Content("image", partial(load_image, header.path), summary),
-        remarks=_remarks(header, kind, frames),
+        remarks=(
+            *((f"{frames} frames: only the middle one, {frames // 2 + 1}, is read",) if frames > 1 else ()),
+            *image_remarks(header, kind),
+        ),
         plane=plane_of(header, (rows, columns)) if frames == 1 else None,
     )
+
+
+def refuse_unreadable(header: Header) -> None:
+    """Raise when the pixels are not all there, or nothing installed decodes them.
+
+    Raises:
+        FormatError: the image is truncated, or its compression is unknown.
+        MissingExtra: its compression needs a codec that is not installed.
+    """
+    rows, columns, frames = shape_of(header)
+    _refuse_missing_codec(header)
+    _refuse_truncated(header, rows * columns * frames)
+    if get_decoder(header.transfer_syntax).available_plugins == ("pillow",):
+        _refuse_what_pillow_cannot(header, frames)
 
 
 def load_image(path: Path) -> Image:
@@ -111,8 +125,16 @@ def load_image(path: Path) -> Image:
     rows, columns, frames = shape_of(header)
     _refuse_missing_codec(header)
     _refuse_truncated(header, rows * columns * frames)
-    index = frames // 2
-    return image_of(header, _stored_pixels(header, index if frames > 1 else None), index)
+    return frame_image(header, frames // 2)
+
+
+def frame_image(header: Header, index: int) -> Image:
+    """Return one frame of a DICOM image, as `load_image` does.
+
+    Raises:
+        FormatError: the pixels cannot be decoded.
+    """
+    return image_of(header, _stored_pixels(header, index if shape_of(header)[2] > 1 else None), index)
 
 
 def load_frames(header: Header, indices: Sequence[int]) -> Iterator[Image]:
@@ -351,14 +373,13 @@ def _orientation(header: Header) -> tuple[str | None, bool]:
     return "\\".join(axis_letter(axis) for axis in axes), bool(np.abs(axes).max(axis=1).min() < OBLIQUE_COSINE)
 
 
-def _remarks(header: Header, kind: str, frames: int) -> tuple[str, ...]:
+def image_remarks(header: Header, kind: str) -> tuple[str, ...]:
+    """Return what is normalised or unusual in the pixels of an image of this DICOM modality."""
     remarks = [uptake_of(header).words] if kind == "PT" else []
     if any(int(tag) >> 16 in OVERLAY_GROUPS for tag in header.dataset.keys()):  # noqa: SIM118  (a data set iterates over its elements)
         remarks.append("overlay graphics are in the file and not drawn")
     photometric = text_of(header, "PhotometricInterpretation")
     unit = _unit(header, kind)
-    if frames > 1:
-        remarks.append(f"{frames} frames: only the middle one, {frames // 2 + 1}, is read")
     if photometric == "MONOCHROME1":
         remarks.append("MONOCHROME1: mirrored so that bright is high" if unit == "1" else "MONOCHROME1 in HU: values kept")
     if photometric.startswith(("YBR", "PALETTE")):

@@ -59,6 +59,8 @@ class ReadOptions:
     """Columns that are labels, splits or documentation: never read as evidence."""
     anchor: str = "admission"
     """Anchor of relative times."""
+    missing: frozenset[float] = frozenset()
+    """Numbers that mean "not measured" in a table, such as -99."""
 
 
 @dataclass(frozen=True)
