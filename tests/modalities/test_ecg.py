@@ -33,7 +33,8 @@ def beat_train(seconds: float = 20.0, rr_s: float = 0.8, noise: float = 0.005, s
     def bump(at: float, width: float, height: float) -> np.ndarray:
         return height * np.exp(-0.5 * ((phase - at) / width) ** 2)
 
-    waves = bump(-0.16, 0.022, 0.12) + bump(-0.028, 0.010, -0.12) + bump(0, 0.011, 1.0) + bump(0.030, 0.010, -0.25) + bump(t_at_s, 0.045, 0.3)
+    qrs = bump(-0.028, 0.010, -0.12) + bump(0, 0.011, 1.0) + bump(0.030, 0.010, -0.25)
+    waves = bump(-0.16, 0.022, 0.12) + qrs + bump(t_at_s, 0.045, 0.3)
     return waves + np.random.default_rng(seed).normal(0, noise, len(time_s))
 
 

@@ -24,7 +24,7 @@ from salus.encode.modality import Measurement
 from salus.errors import ConfigError, UserFixable
 from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
 from salus.generate.draw import TimeAxis, TimelineMark, TrendPoint, timeline, trend
-from salus.generate.draw_content import ecg, image, sound, waveforms, window_words
+from salus.generate.draw_content import ecg, image, shown_s, sound, waveforms, window_words
 from salus.record.patient import (
     Code,
     Image,
@@ -486,7 +486,8 @@ def _picture(item: Item, loaded: Image | Volume | Signal | Sound) -> tuple[str, 
         return sound(loaded, name=name), "Waveform above; spectrogram below, dark is loud."
     seconds = loaded.samples.shape[1] / loaded.sampling_rate_hz
     drawn = ecg(loaded, name=name) if item.modality == "ecg" else None
-    shown = f"the first 10 of {number(round(seconds, 1))} s" if seconds > 10.05 else f"{number(round(seconds, 1))} s"
+    is_part = seconds > shown_s(loaded) + 0.05
+    shown = f"the first 10 of {number(round(seconds, 1))} s" if is_part else f"{number(round(seconds, 1))} s"
     missing = ", gaps are missing samples"
     if drawn is None:
         return waveforms(loaded, name=name), f"each channel on its own scale; {shown}{missing}"
