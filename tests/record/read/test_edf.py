@@ -90,6 +90,13 @@ def test_plain_edf_is_keyed_by_a_hash_of_its_patient_field(tmp_path: Path) -> No
     assert found.subject_id is not None and found.subject_id.startswith("edf-") and "urname" not in repr(found)
 
 
+def test_a_withheld_date_is_no_date(tmp_path: Path) -> None:
+    path = tmp_path / "a.edf"
+    edfio.Edf([channel("EEG Cz", 100)]).write(path)  # without a start, the library writes 01.01.85 00.00.00
+    item = read(path).found[0].items[0]
+    assert item.observed_at is None and "the date is withheld in the file: its time is not used" in item.remarks
+
+
 def test_bdf_has_24_bits(tmp_path: Path) -> None:
     path = tmp_path / "a.bdf"
     edfio.Bdf([channel("Fp1", 256, cls=edfio.BdfSignal), channel("Status", 256, "", cls=edfio.BdfSignal)]).write(path)

@@ -183,7 +183,8 @@ def _started_at(fixed: bytes, is_plus: bool) -> tuple[Instant | None, tuple[str,
     words = fixed[88:168].decode("latin-1").split()
     date = re.fullmatch(r"(\d{2})\.(\d{2})\.(\d{2})", fixed[168:176].decode("latin-1").strip())
     time = re.fullmatch(r"(\d{2})[.:](\d{2})[.:](\d{2})", fixed[176:184].decode("latin-1").strip())
-    if is_plus and words[:2] == ["Startdate", "X"]:
+    is_blank = fixed[168:184] == b"01.01.8500.00.00"  # what EDF+ prescribes, and anonymisers write, for a date that is not told
+    if words[:2] == ["Startdate", "X"] or (is_blank and words[:1] != ["Startdate"]):
         return None, ("the date is withheld in the file: its time is not used",)
     if not date or not time:
         return None, ("the start is not a date and time: it is not used",)
