@@ -150,7 +150,7 @@ def shown_s(signal: Signal) -> float:
         >>> round(shown_s(Signal(np.zeros((1, 100), np.float32), ("cgm",), ("mg/dL",), 1 / 300)))
         30000
     """
-    total_s = signal.samples.shape[1] / signal.sampling_rate_hz
+    total_s = float(signal.samples.shape[1] / signal.sampling_rate_hz)
     return total_s if signal.sampling_rate_hz < 1 else min(total_s, 10.0)
 
 
