@@ -143,16 +143,26 @@ def _ecg_grid(width: float, height: float) -> str:
     return fine + f'<path d="{lines(5)}" stroke="{GRID_COARSE}" stroke-width=".2"/>'
 
 
-def waveforms(signal: Signal, *, name: str, most_s: float = 10.0) -> str:
-    """Return one row a channel, each on its own scale with its unit; at most the first `most_s` seconds.
+def shown_s(signal: Signal) -> float:
+    """Return how much of a waveform is drawn, seconds: the first ten, or all of a sensor that reads less than once a second.
+
+    Example:
+        >>> round(shown_s(Signal(np.zeros((1, 100), np.float32), ("cgm",), ("mg/dL",), 1 / 300)))
+        30000
+    """
+    total_s = float(signal.samples.shape[1] / signal.sampling_rate_hz)
+    return total_s if signal.sampling_rate_hz < 1 else min(total_s, 10.0)
+
+
+def waveforms(signal: Signal, *, name: str) -> str:
+    """Return one row a channel, each on its own scale with its unit; as much as `shown_s` says.
 
     Args:
         signal: samples (C, S), NaN where missing.
         name: what the recording is, in words.
-        most_s: seconds shown.
     """
     rate = signal.sampling_rate_hz
-    shown = signal.samples[:, : max(1, round(most_s * rate))]
+    shown = signal.samples[:, : max(1, round(shown_s(signal) * rate))]
     duration_s = shown.shape[1] / rate
     left, right, row = 110.0, 880.0, 84.0
     place_x = scale(0, shown.shape[1], start=left, end=right)
@@ -175,8 +185,10 @@ def waveforms(signal: Signal, *, name: str, most_s: float = 10.0) -> str:
         parts.append(text(left - 6, top + 12, label=f"{high:.3g}", anchor="end", fill=MUTED))
         parts.append(text(left - 6, top + row - 10, label=f"{low:.3g}", anchor="end", fill=MUTED))
     bottom = 8 + len(signal.leads) * row
-    parts += [text(scale(0, duration_s, start=left, end=right)(tick), bottom + 12, label=f"{tick:g} s", anchor="middle", fill=MUTED)
-              for tick in nice_ticks(0, duration_s)]  # fmt: skip
+    step, unit = (86400.0, "d") if duration_s > 172_800 else (3600.0, "h") if duration_s > 7200 else (1.0, "s")
+    place_s = scale(0, duration_s, start=left, end=right)
+    parts += [text(place_s(tick * step), bottom + 12, label=f"{tick:g} {unit}", anchor="middle", fill=MUTED)
+              for tick in nice_ticks(0, duration_s / step)]  # fmt: skip
     total_s = signal.samples.shape[1] / rate
     shown_of = f"{number(round(duration_s, 2))} s of {number(round(total_s, 2))} s"
     description = f"{len(signal.leads)} channels, {shown_of}; gaps are missing samples."

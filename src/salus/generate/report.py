@@ -25,7 +25,7 @@ from salus.errors import ConfigError, UserFixable
 from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
 from salus.generate.draw import TimeAxis, TimelineMark, TrendPoint, timeline, trend
 from salus.generate.draw_clip import clip_words, contact_sheet
-from salus.generate.draw_content import MOST_PIXELS, ecg, image, sound, waveforms, window_words
+from salus.generate.draw_content import MOST_PIXELS, ecg, image, shown_s, sound, waveforms, window_words
 from salus.generate.molecules import profile_text, sequences_text
 from salus.record.patient import (
     Clip,
@@ -508,7 +508,8 @@ def _picture(item: Item, loaded: Image | Volume | Slide | Signal | Sound | Clip)
         return sound(loaded, name=name), "Waveform above; spectrogram below, dark is loud."
     seconds = loaded.samples.shape[1] / loaded.sampling_rate_hz
     drawn = ecg(loaded, name=name) if item.modality == "ecg" else None
-    shown = f"the first 10 of {number(round(seconds, 1))} s" if seconds > 10.05 else f"{number(round(seconds, 1))} s"
+    is_part = seconds > shown_s(loaded) + 0.05
+    shown = f"the first 10 of {number(round(seconds, 1))} s" if is_part else f"{number(round(seconds, 1))} s"
     missing = ", gaps are missing samples"
     if drawn is None:
         return waveforms(loaded, name=name), f"each channel on its own scale; {shown}{missing}"

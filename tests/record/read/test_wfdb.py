@@ -47,13 +47,13 @@ def signal_of(item: Item) -> Signal:
 
 
 def test_channels_are_grouped_by_the_modality_that_claims_them(tmp_path: Path) -> None:
-    path = written(tmp_path, wave(leads=3), ["ii", "ABP", "avr"], ["uV", "mmHg", "mV"])
+    path = written(tmp_path, wave(leads=3), ["ii", "ICP", "avr"], ["uV", "mmHg", "mV"])
     assert READER.recognises(path, path.read_bytes())
     ecg, other = items(path)
     signal = signal_of(ecg)
     assert (ecg.modality, signal.leads, signal.units, signal.sampling_rate_hz) == ("ecg", ("II", "aVR"), ("mV", "mV"), 100.0)
     np.testing.assert_allclose(signal.samples, np.stack([wave()[:, 0] / 1000, wave()[:, 0]]), atol=1e-3)
-    assert (other.modality, signal_of(other).leads, signal_of(other).units) == ("unclaimed", ("ABP",), ("mm[Hg]",))
+    assert (other.modality, signal_of(other).leads, signal_of(other).units) == ("unclaimed", ("ICP",), ("mm[Hg]",))
     assert read(path).companions == (tmp_path / "rec.dat",)
     assert ecg.content is not None and ecg.content.summary == "2 leads (II, aVR), 100 Hz, 10 s"
 

@@ -25,9 +25,11 @@ import numpy as np
 from salus.errors import FormatError, InputError, UnitError
 from salus.record.claims import UNCLAIMED, modality_of
 from salus.record.patient import Code, Content, Instant, Item, ObservedTime, Offset, Signal, Skipped, Source, item_id
+from salus.record.read.channels import claim_keys, distinct, signal_remarks
 from salus.record.read.csv_columns import CLOCK, Column, Layout, calendar_time, declared, layout_of, seconds_per, slug
-from salus.record.read.leads import gap_remarks, in_millivolts, lead_name
+from salus.record.read.leads import in_millivolts, lead_name
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
+from salus.record.read.slow_series import is_slow, slow_item
 from salus.record.read.source import file_sha256, refuse_empty
 from salus.units import check
 
@@ -256,12 +258,12 @@ def _signal_items(file: tuple[str, str], rows: _Rows, columns: list[Column], ste
     """Return one waveform for each modality among the columns."""
     groups: dict[str, list[Column]] = {}
     for column in columns:
-        groups.setdefault(_modality(column.name, options, f"lead:{lead_name(column.name)}"), []).append(column)
+        groups.setdefault(_modality(column.name, options, *claim_keys(column.name)), []).append(column)
     items = []
     rate, first = 1.0 / step_s, rows.times[0]
     seconds = len(rows.times) * step_s
     for modality, group in groups.items():
-        leads = tuple(lead_name(column.name) for column in group)
+        leads = distinct([lead_name(column.name) for column in group], file=Path(file[0]).name)
         samples = np.stack([np.asarray(rows.values[column.index], dtype=np.float32) for column in group])
         samples, group_units = in_millivolts(samples, tuple(column.unit or "1" for column in group))
         locator = f"line {rows.lines[0]} to {rows.lines[-1]}, columns {', '.join(column.name for column in group)}"
@@ -282,7 +284,7 @@ def _signal_items(file: tuple[str, str], rows: _Rows, columns: list[Column], ste
                     f"{len(group)} channel{plural} ({', '.join(leads)}), {rate:g} Hz, {seconds:g} s",
                 ),
                 category="waveform",
-                remarks=gap_remarks(samples, leads, rate),
+                remarks=signal_remarks(signal),
             )
         )
     return items
@@ -293,12 +295,21 @@ def _given(signal: Signal) -> Signal:
 
 
 def _wide_items(file: tuple[str, str], rows: _Rows, columns: list[Column], options: ReadOptions) -> list[Item]:
-    """Return one item for each value, or one waveform when the rows are at a waveform's rate."""
+    """Return one item for each value, or one waveform when the rows are at a waveform's rate or come from a slow sensor."""
     step_s = _step_s(rows.times)
     if step_s is not None and columns:
         return _signal_items(file, rows, columns, step_s, options)
-    items = []
-    codes = [(column, _code(column.name), _modality(column.name, options)) for column in columns]
+    items: list[Item] = []
+    slow = [column for column in columns if is_slow(column.name)]
+    for column in tuple(slow):
+        readings = zip(rows.times, rows.values[column.index], strict=True)
+        cells = [(_observed(time, options), value) for time, value in readings if value == value]
+        series = _slow_item(file, column.name, column.unit or "1", cells)
+        if series is None:
+            slow.remove(column)
+            continue
+        items.append(series)
+    codes = [(column, _code(column.name), _modality(column.name, options)) for column in columns if column not in slow]
     for position, (line, time) in enumerate(zip(rows.lines, rows.times, strict=True)):
         observed = _observed(time, options)
         for column, code, modality in codes:
@@ -320,10 +331,16 @@ def _wide_items(file: tuple[str, str], rows: _Rows, columns: list[Column], optio
 
 
 def _long_items(file: tuple[str, str], rows: _Rows, refused: dict[tuple[str, str], str], options: ReadOptions) -> list[Item]:
-    items = []
+    items: list[Item] = []
     known: dict[str, tuple[Code, str]] = {}
+    slow: dict[tuple[str, str], list[tuple[ObservedTime | None, float]]] = {}
+    for _, time, name, value, unit in rows.long:
+        if is_slow(name) and (name, unit) not in refused:
+            slow.setdefault((name, unit), []).append((_observed(time, options), value))
+    series = {key: item for key, cells in slow.items() if (item := _slow_item(file, *key, cells)) is not None}
+    items += series.values()
     for line, time, name, value, unit in rows.long:
-        if (name, unit) in refused:
+        if (name, unit) in refused or (name, unit) in series:
             continue
         code, modality = known.setdefault(name, (_code(name), _modality(name, options)))
         locator = f"line {line}"
@@ -339,6 +356,13 @@ def _long_items(file: tuple[str, str], rows: _Rows, refused: dict[tuple[str, str
             )
         )
     return items
+
+
+def _slow_item(file: tuple[str, str], name: str, unit: str, cells: list[tuple[ObservedTime | None, float]]) -> Item | None:
+    times = [time for time, _ in cells if time is not None]
+    if not times or len(times) < len(cells):
+        return None
+    return slow_item(file, name, unit, times=times, values=np.array([value for _, value in cells]))
 
 
 def _refused_units(table: _Table) -> dict[tuple[str, str], str]:

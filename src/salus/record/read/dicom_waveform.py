@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from salus.errors import FormatError
-from salus.record.claims import modality_of
+from salus.record.claims import UNCLAIMED, modality_of
 from salus.record.patient import Code, Content, Item, Signal, Source, item_id
+from salus.record.read.channels import claim_keys, distinct, signal_remarks
 from salus.record.read.dicom_header import Header, number_of, observed_at, read_header, sequence_of, text_of
 from salus.record.read.dicom_image import DCM
-from salus.record.read.leads import gap_remarks, in_millivolts, lead_name, ucum_of
+from salus.record.read.leads import in_millivolts, lead_name, ucum_of
 from salus.record.read.reader import ReadOptions
 
 SAMPLE_TYPES = {(8, "SB"): "i1", (8, "UB"): "u1", (16, "SS"): "i2", (16, "US"): "u2", (32, "SL"): "i4", (32, "UL"): "u4"}
@@ -49,33 +50,68 @@ def waveform_items(header: Header, sha256: str, options: ReadOptions) -> tuple[I
         UnitError: a channel's unit is unknown.
     """
     kind = text_of(header, "Modality").upper() or "OT"
-    return tuple(_group_item(header, index, sha256, kind, options) for index in range(len(_groups(header))))
+    return tuple(item for index in range(len(_groups(header))) for item in _group_items(header, index, (sha256, kind), options))
 
 
-def _group_item(header: Header, index: int, sha256: str, kind: str, options: ReadOptions) -> Item:
+def _group_items(header: Header, index: int, of_file: tuple[str, str], options: ReadOptions) -> list[Item]:
+    """Return one item of a multiplex group, or one for each modality when a modality claims only some of its channels (hemodynamic)."""
+    sha256, kind = of_file
     signal = _signal(header, index, options)
     label = text_of(header, "MultiplexGroupLabel", dataset=_groups(header)[index]).lower()
-    seconds = signal.samples.shape[1] / signal.sampling_rate_hz
-    summary = f"{len(signal.leads)} leads, {signal.sampling_rate_hz:g} Hz, {seconds:g} s" + (f", {label}" if label else "")
-    keys = (f"dicom:{kind}", *(f"lead:{lead}" for lead in signal.leads))
+    whole = options.modality or modality_of(f"dicom:{kind}")
+    groups: dict[str, list[int]] = {}
+    for row, lead in enumerate(signal.leads):
+        modality = whole if whole != UNCLAIMED else modality_of(*claim_keys(lead))
+        groups.setdefault(modality, []).append(row)
     locator = f"WaveformSequence[{index}]"
-    remarks = gap_remarks(signal.samples, signal.leads, signal.sampling_rate_hz)
-    if "median" in label:
-        remarks = ("a median beat computed by the recorder, not a stretch of time", *remarks)
-    return Item(
-        id=item_id(sha256, locator),
-        modality=options.modality or modality_of(*keys),
-        code=Code(DCM, kind, "ECG" if kind == "ECG" else "waveform"),
-        source=Source(str(header.path), sha256, locator),
-        observed_at=observed_at(header),
-        category="waveform",
-        content=Content("signal", partial(load_waveform, header.path, index, options), summary),
-        remarks=remarks,
-    )
+    items = []
+    for modality, rows in groups.items():
+        part = _chosen(signal, tuple(rows))
+        seconds = part.samples.shape[1] / part.sampling_rate_hz
+        summary = f"{len(part.leads)} leads, {part.sampling_rate_hz:g} Hz, {seconds:g} s" + (f", {label}" if label else "")
+        remarks = signal_remarks(part)
+        if "median" in label:
+            remarks = ("a median beat computed by the recorder, not a stretch of time", *remarks)
+        place = locator if len(groups) == 1 else f"{locator} channels {','.join(map(str, rows))}"
+        items.append(
+            Item(
+                id=item_id(sha256, place),
+                modality=modality,
+                code=Code(DCM, kind, "ECG" if kind == "ECG" else "waveform"),
+                source=Source(str(header.path), sha256, place),
+                observed_at=observed_at(header),
+                category="waveform",
+                content=Content("signal", partial(load_waveform, header.path, index, options, tuple(rows)), summary),
+                remarks=(*_skew_remarks(header, index), *remarks),
+            )
+        )
+    return items
 
 
-def load_waveform(path: Path, index: int, options: ReadOptions) -> Signal:
-    """Return the samples of one multiplex group, (C, S), voltages in mV; padding is NaN.
+def _chosen(signal: Signal, rows: tuple[int, ...]) -> Signal:
+    leads, units = (tuple(each[row] for row in rows) for each in (signal.leads, signal.units))
+    return Signal(signal.samples[list(rows)], leads, units, signal.sampling_rate_hz)
+
+
+def _skew_s(header: Header, channel: Dataset, rate: float) -> float:
+    """Return how much later than the group a channel begins, seconds (PS3.3 C.10.9.1.4.2: in seconds, or in samples)."""
+    of_time = number_of(header, "ChannelTimeSkew", default=0.0, dataset=channel) or 0.0
+    return of_time or (number_of(header, "ChannelSampleSkew", default=0.0, dataset=channel) or 0.0) / rate
+
+
+def _skew_remarks(header: Header, index: int) -> tuple[str, ...]:
+    group = _groups(header)[index]
+    rate = number_of(header, "SamplingFrequency", dataset=group) or 1.0
+    offset_ms = number_of(header, "MultiplexGroupTimeOffset", default=0.0, dataset=group) or 0.0
+    skews = [_skew_s(header, channel, rate) for channel in sequence_of(header, "ChannelDefinitionSequence", dataset=group)]
+    remarks = [f"the group begins {offset_ms:g} ms after the stated time"] if offset_ms else []
+    if any(abs(skew) * rate >= 0.5 for skew in skews):
+        remarks.append("channels that begin later by a stated skew were moved to the common time, to the nearest sample")
+    return tuple(remarks)
+
+
+def load_waveform(path: Path, index: int, options: ReadOptions, rows: tuple[int, ...] | None = None) -> Signal:
+    """Return the samples of one multiplex group, or of some of its channels, (C, S), voltages in mV; padding is NaN.
 
     Raises:
         FormatError: the group is truncated or its samples are of a kind that is not read.
@@ -83,7 +119,8 @@ def load_waveform(path: Path, index: int, options: ReadOptions) -> Signal:
 
     Source: DICOM PS3.3 C.10.9.1.4 (sensitivity, correction factor, baseline), C.10.9.1.7 (padding value).
     """
-    return _signal(read_header(path), index, options)
+    signal = _signal(read_header(path), index, options)
+    return signal if rows is None else _chosen(signal, rows)
 
 
 def _groups(header: Header) -> tuple[Dataset, ...]:
@@ -109,7 +146,20 @@ def _signal(header: Header, index: int, options: ReadOptions) -> Signal:
         raise FormatError(
             f"Cannot read DICOM '{header.path.name}': WaveformSequence[{index}] states no SamplingFrequency. Export it again."
         )
-    return Signal(samples, tuple(names), in_mv, rate)
+    samples = _unskewed(samples, [round(_skew_s(header, channel, rate) * rate) for channel in channels])
+    return Signal(samples, distinct(names, file=header.path.name), in_mv, rate)
+
+
+def _unskewed(samples: NDArray[np.float32], later: list[int]) -> NDArray[np.float32]:
+    """Return the samples on the group's time: a channel that begins later is moved to the right, the rest is missing."""
+    if not any(later):
+        return samples
+    moved = np.full_like(samples, np.nan)
+    length = samples.shape[1]
+    for row, shift in enumerate(later):
+        first, kept = max(shift, 0), length - min(abs(shift), length)
+        moved[row, first : first + kept] = samples[row, max(-shift, 0) : max(-shift, 0) + kept]
+    return moved
 
 
 def _stored(header: Header, group: Dataset, index: int, channels: int) -> NDArray[np.float64]:

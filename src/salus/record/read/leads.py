@@ -28,6 +28,15 @@ LEADS = (
     "V4",
     "V5",
     "V6",
+    "V7",
+    "V8",
+    "V9",
+    "V2R",
+    "V3R",
+    "V4R",
+    "V5R",
+    "V6R",
+    "V7R",
     "Vx",
     "Vy",
     "Vz",
@@ -147,8 +156,8 @@ def gap_remarks(samples: NDArray[np.float32], leads: tuple[str, ...], sampling_r
 
 def flat_mask(row: NDArray[np.float32], sampling_rate_hz: float) -> NDArray[np.bool_]:
     """Return (S,) True where the lead keeps one value for `FLAT_S` or longer; missing samples are not flat."""
-    if row.size == 0:
-        return np.zeros(0, dtype=np.bool_)
+    if row.size == 0 or sampling_rate_hz < 1.0:
+        return np.zeros(row.shape, dtype=np.bool_)  # a slow sensor may well read the same value twice
     edges = np.flatnonzero(np.concatenate(([True], row[1:] != row[:-1], [True])))  # NaN != NaN: gaps split into runs of one
     lengths = np.diff(edges)
     return np.repeat((lengths >= FLAT_S * sampling_rate_hz) & ~np.isnan(row[edges[:-1]]), lengths)

@@ -21,9 +21,11 @@ import wfdb
 from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
 from salus.record.patient import Code, Content, Instant, Item, Signal, Source, item_id
-from salus.record.read.leads import gap_remarks, in_millivolts, lead_name, ucum_of
+from salus.record.read.channels import claim_keys, distinct, signal_remarks
+from salus.record.read.leads import in_millivolts, lead_name, ucum_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
+from salus.record.read.stated_patient import stated_items
 
 WFDB_ERRORS = (
     OSError,
@@ -141,7 +143,7 @@ def _layout(path: Path, options: ReadOptions) -> Layout:
     names = list(getattr(header, "sig_name", None) or described.sig_name or ())
     if not names or not header.fs or header.fs <= 0:
         raise FormatError(f"Cannot read WFDB record '{path.name}': it describes no signal. Add the header that does.")
-    channels = tuple(lead_name(name) if name else f"channel {row + 1}" for row, name in enumerate(names))
+    channels = distinct([lead_name(name) if name else f"channel {row + 1}" for row, name in enumerate(names)], file=path.name)
     stated = [*(described.units or ()), *[None] * len(channels)]
     units = tuple(
         ucum_of(options.units.get(lead) or unit or "mV", lead=lead, file=path.name)
@@ -189,7 +191,7 @@ def _started_at(header: Any) -> Instant | None:
 def _by_modality(layout: Layout, options: ReadOptions) -> dict[str, tuple[int, ...]]:
     groups: dict[str, list[int]] = {}
     for index, lead in enumerate(layout.channels):
-        groups.setdefault(options.modality or modality_of(f"lead:{lead}"), []).append(index)
+        groups.setdefault(options.modality or modality_of(*claim_keys(lead)), []).append(index)
     return {modality: tuple(indices) for modality, indices in groups.items()}
 
 
@@ -208,7 +210,8 @@ def _signal_item(
     if signal is None:
         remarks.append(f"larger than {MOST_CHECKED_BYTES >> 20} MiB: not searched for gaps or flat stretches")
     else:
-        remarks += gap_remarks(signal.samples[list(channels)], leads, rate)
+        own = Signal(signal.samples[list(channels)], leads, tuple(signal.units[index] for index in channels), rate)
+        remarks += signal_remarks(own)
     used = annotators[:1]
     if used:
         others = f"; also present, not used: {', '.join(path.suffix[1:] for path in annotators[1:])}" if annotators[1:] else ""
@@ -273,38 +276,13 @@ def _annotators(path: Path) -> tuple[Path, ...]:
 
 def _comment_items(layout: Layout, sha256: str) -> list[Item]:
     source = Source(str(layout.header), sha256, "comments")
-    items = []
+    items: list[Item] = []
     text = "\n".join(dict.fromkeys(layout.comments))
     mit = MIT_AGE_SEX.findall(text)
     ages = AGE.findall(text) + [age for age, _ in mit]
     age = _only(ages)
     sex = _only(SEX.findall(text) + [sex for _, sex in mit])
-    category = ("demographic", "category:demographic")
-    if age is not None and 0 < float(age) <= 120:
-        items.append(
-            Item(
-                item_id(sha256, "comments age"),
-                modality_of(*category),
-                Code("http://loinc.org", "30525-0", "age"),
-                source,
-                observed_at=layout.started_at,
-                value=float(age),
-                unit="a",
-                category="demographic",
-            )
-        )
-    if sex is not None:
-        items.append(
-            Item(
-                item_id(sha256, "comments sex"),
-                modality_of(*category),
-                Code("http://loinc.org", "76689-9", "sex"),
-                source,
-                observed_at=layout.started_at,
-                value={"m": "male", "f": "female"}[sex[0].lower()],
-                category="demographic",
-            )
-        )
+    items += stated_items(source, layout.started_at, age=None if age is None else float(age), sex=sex)
     rest = _without_demographics(text, has_age=age is not None, has_sex=sex is not None)
     if rest:
         content = Content("text", lambda: rest, f"{len(rest.split())} words")
