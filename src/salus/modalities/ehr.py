@@ -28,6 +28,8 @@ CLAIMS = (
     "fhir:Immunization",
     "fhir:DiagnosticReport",
     "fhir:Observation",
+    "fhir:ServiceRequest",
+    "device:alarm",
     "category:condition",
     "category:medication",
     "category:procedure",
