@@ -60,6 +60,8 @@ class FileRule:
     units: dict[str, str] = field(default_factory=dict)
     """UCUM by column or lead."""
     anchor: str = "admission"
+    encoding: str | None = None
+    """Character set of texts that are not UTF-8: `iso-8859-1`, `windows-1252`, `gb18030`."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def options_of(cohort: Cohort, relative: str) -> ReadOptions:
         modality=rule.modality,
         documentation_columns=table.never_evidence if table else frozenset(),
         anchor=rule.anchor,
+        encoding=rule.encoding,
     )
 
 

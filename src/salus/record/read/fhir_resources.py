@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from salus.errors import FormatError, InputError
+from salus.errors import FormatError, InputError, MissingExtra
 from salus.record.patient import Code, Instant
-from salus.record.read.fhir_documents import Document, Surroundings, document_of, text_content
+from salus.record.read.fhir_documents import Document, Surroundings, document_of, parts_of, remarks_of, text_content
 from salus.record.read.fhir_fields import (
     LOINC,
     SNOMED,
@@ -295,7 +295,7 @@ def _read_all(
     for place, attachment in attachments:
         try:
             documents.append((place, document_of(attachment, around)))
-        except InputError as error:
+        except (InputError, MissingExtra) as error:
             refusals.append((place, str(error)))
     return documents, refusals
 
@@ -321,11 +321,11 @@ def map_report(resource: Fields, around: Surroundings) -> Mapped:
     drafts: list[Draft] = []
     conclusion = text(resource, "conclusion")
     if conclusion is not None:
-        drafts.append(replace(frame, within=".conclusion", content=text_content(conclusion)))
+        drafts += texts(replace(frame, within=".conclusion"), parts_of(conclusion), remarks_of(conclusion))
     forms = [(f".presentedForm[{index}]", form) for index, form in enumerate(fields_list(resource, "presentedForm"))]
     documents, refusals = _read_all(forms, around)
     for place, document in documents:
-        drafts.append(replace(frame, within=place, content=document.content, remarks=remarks + document.remarks))
+        drafts += texts(replace(frame, within=place), document.parts, document.remarks)
     if not drafts:
         drafts = [replace(frame, keys=(*what.keys, "fhir:DiagnosticReport", "category:report"))]
     return Mapped(tuple(drafts), tuple(refusals), _companions(documents))
@@ -341,20 +341,28 @@ def map_document(resource: Fields, around: Surroundings) -> Mapped:
         raise FormatError("holds no attachment")
     forms = [(f".content[{index}].attachment", fields(content, "attachment")) for index, content in enumerate(contents)]
     documents, refusals = _read_all(forms, around)
+    frame = Draft(
+        what.code, (*what.keys, "media:text/plain", "category:note"), "note", observed_at=observed_at, status=text(resource, "status")
+    )
     drafts = tuple(
-        Draft(
-            what.code,
-            (*what.keys, "media:text/plain", "category:note"),
-            "note",
-            within=place,
-            observed_at=observed_at,
-            content=document.content,
-            status=text(resource, "status"),
-            remarks=document.remarks,
-        )
-        for place, document in documents
+        draft for place, document in documents for draft in texts(replace(frame, within=place), document.parts, document.remarks)
     )
     return Mapped(drafts, tuple(refusals), _companions(documents))
+
+
+def texts(frame: Draft, parts: tuple[tuple[str, str, Code | None], ...], remarks: tuple[str, ...]) -> list[Draft]:
+    """Return a draft for each part of a text: a section has its own code, and says which document it stands in."""
+    return [
+        replace(
+            frame,
+            code=section or frame.code,
+            within=frame.within + within,
+            content=text_content(words),
+            remarks=(*frame.remarks, *remarks, *((f"a section of: {frame.code.display}",) if section else ())),
+        )
+        for within, words, section in parts
+        if words.strip()
+    ]
 
 
 def _companions(documents: list[tuple[str, Document]]) -> tuple[Path, ...]:

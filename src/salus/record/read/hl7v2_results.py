@@ -15,9 +15,10 @@ from pathlib import Path
 
 from salus.errors import FormatError, InputError, MissingExtra
 from salus.record.patient import Code, Instant
-from salus.record.read.fhir_documents import Surroundings, document_of, text_content
+from salus.record.read.fhir_documents import Surroundings, document_of, parts_of, remarks_of, text_content
 from salus.record.read.fhir_fields import LOINC, Concept, Fields
 from salus.record.read.fhir_observation import Draft
+from salus.record.read.fhir_resources import texts
 from salus.record.read.hl7v2_fields import (
     RESULT_STATUS,
     WITHDRAWN,
@@ -164,7 +165,10 @@ def _result(group: list[Segment], frame: Draft, about: Circumstances) -> list[Pl
             raise FormatError("OBX-5 is empty")
         category = "note" if about.kind.startswith("MDM") else "report"
         keys = (*what.keys, "media:text/plain" if category == "note" else "category:report")
-        return [(first, replace(draft, keys=keys, category=category, content=text_content(words)))]
+        frame = replace(draft, keys=keys, category=category)
+        return [(first, each) for each in texts(frame, parts_of(words), remarks_of(words))]
+    if kind == "ED":
+        return [(first, each) for each in _document(first, draft)]
     if kind not in VALUES:
         named = kind if re.fullmatch(r"[A-Z]{2,3}", kind) else "that is not stated"
         raise FormatError(f"a value of type {named} is not read")
@@ -226,25 +230,23 @@ def _date(obx: Segment, draft: Draft, about: Circumstances) -> Draft:
     return replace(draft, value=found.at.isoformat()[:width])
 
 
-def _document(obx: Segment, draft: Draft, about: Circumstances) -> Draft:
-    """Return a document carried inside: source ^ type ^ subtype ^ encoding ^ data. Source: 2.A.24 (ED)."""
-    remarks: tuple[str, ...] = ()
+def _document(obx: Segment, draft: Draft) -> list[Draft]:
+    """Return the parts of a document carried inside: source ^ type ^ subtype ^ encoding ^ data. Source: 2.A.24 (ED)."""
     _, kind, subtype, encoding, body = (*obx.components(next(iter(obx.repetitions(5)), "")), *[""] * 5)[:5]
     names = {part.lower() for part in (kind, subtype)}
     media = "application/pdf" if names & {"pdf", "application/pdf"} else "text/plain" if names & {"text", "tx", "ft", "plain"} else ""
     if not media:
         raise FormatError("a document that is neither plain text nor PDF is not read")
+    frame = replace(draft, keys=(*draft.keys[:-1], "category:report"), category="report")
     if encoding.lower() == "a" and media == "text/plain":
         if not body:
             raise FormatError("the document is empty")
-        content = text_content(body)
-    elif encoding.lower() == "base64":
-        attachment: Fields = {"contentType": media, "data": body}
-        document = document_of(attachment, Surroundings(Path(), {}))
-        content, remarks = document.content, document.remarks
-    else:
+        return texts(frame, parts_of(body), remarks_of(body))
+    if encoding.lower() != "base64":
         raise FormatError("a document in an encoding other than A or Base64 is not read")
-    return replace(draft, keys=(*draft.keys[:-1], "category:report"), category="report", content=content, remarks=draft.remarks + remarks)
+    attachment: Fields = {"contentType": media, "data": body}
+    document = document_of(attachment, Surroundings(Path(), {}))
+    return texts(frame, document.parts, document.remarks)
 
 
 VALUES: Mapping[str, Callable[[Segment, Draft, Circumstances], Draft]] = {
@@ -257,7 +259,6 @@ VALUES: Mapping[str, Callable[[Segment, Draft, Circumstances], Draft]] = {
     "CF": _coded,
     "IS": _string,
     "ID": _string,
-    "ED": _document,
     **dict.fromkeys(_DATES, _date),
 }
 """Types of OBX-5 that are read besides text."""

@@ -59,6 +59,8 @@ class ReadOptions:
     """Columns that are labels, splits or documentation: never read as evidence."""
     anchor: str = "admission"
     """Anchor of relative times."""
+    encoding: str | None = None
+    """Character set of a text that has no byte-order mark; None: UTF-8."""
 
 
 @dataclass(frozen=True)
