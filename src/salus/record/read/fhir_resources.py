@@ -1,4 +1,4 @@
-"""FHIR R4 resources other than Observation, each as drafts of items.
+"""FHIR R4 resources other than Observation, each as drafts of items; those of care around the findings stand in `fhir_care`.
 
 Takes one resource; gives drafts. Names, addresses, identifiers, performers and narrative are never read; of the birth date only
 the year is kept. Leaves out every resource type that `MAPPINGS` does not list.
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from salus.errors import FormatError, InputError, MissingExtra
 from salus.record.patient import Code, Instant
-from salus.record.read.fhir_documents import Document, Surroundings, document_of, parts_of, remarks_of, text_content
+from salus.record.read.fhir_care import CARE
+from salus.record.read.fhir_documents import Document, Surroundings, document_of, parts_of, remarks_of
 from salus.record.read.fhir_fields import (
     LOINC,
     SNOMED,
@@ -32,6 +33,7 @@ from salus.record.read.fhir_fields import (
     unit_of,
 )
 from salus.record.read.fhir_observation import Draft, Mapped, map_observation, require_concept, words_of
+from salus.record.read.fhir_texts import texts
 from salus.record.timeline import BIRTH_DATE
 
 INPATIENT = frozenset({"imp", "acute", "nonac", "inpatient"})
@@ -257,6 +259,8 @@ def map_allergy(resource: Fields, around: Surroundings) -> Mapped:
     reactions = words_of(
         [node for reaction in fields_list(resource, "reaction") for node in fields_list(reaction, "manifestation")]
     )
+    severities = {severity for reaction in fields_list(resource, "reaction") if (severity := text(reaction, "severity"))}
+    remarks += tuple(f"a reaction was {severity}" for severity in ("severe", "moderate", "mild") if severity in severities)
     return Mapped(
         (
             Draft(
@@ -350,21 +354,6 @@ def map_document(resource: Fields, around: Surroundings) -> Mapped:
     return Mapped(drafts, tuple(refusals), _companions(documents))
 
 
-def texts(frame: Draft, parts: tuple[tuple[str, str, Code | None], ...], remarks: tuple[str, ...]) -> list[Draft]:
-    """Return a draft for each part of a text: a section has its own code, and says which document it stands in."""
-    return [
-        replace(
-            frame,
-            code=section or frame.code,
-            within=frame.within + within,
-            content=text_content(words),
-            remarks=(*frame.remarks, *remarks, *((f"a section of: {frame.code.display}",) if section else ())),
-        )
-        for within, words, section in parts
-        if words.strip()
-    ]
-
-
 def _companions(documents: list[tuple[str, Document]]) -> tuple[Path, ...]:
     return tuple(document.companion for _, document in documents if document.companion is not None)
 
@@ -386,6 +375,7 @@ MAPPINGS: dict[str, Callable[[Fields, Surroundings], Mapped]] = {
     "Immunization": map_immunization,
     "DiagnosticReport": map_report,
     "DocumentReference": map_document,
+    **CARE,
 }
 """Resource types that are read."""
 SUPPORTING = frozenset({"Medication", "Binary"})

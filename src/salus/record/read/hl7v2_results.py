@@ -18,7 +18,7 @@ from salus.record.patient import Code, Instant
 from salus.record.read.fhir_documents import Surroundings, document_of, parts_of, remarks_of, text_content
 from salus.record.read.fhir_fields import LOINC, Concept, Fields
 from salus.record.read.fhir_observation import Draft
-from salus.record.read.fhir_resources import texts
+from salus.record.read.fhir_texts import texts
 from salus.record.read.hl7v2_fields import (
     RESULT_STATUS,
     WITHDRAWN,
