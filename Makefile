@@ -43,8 +43,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -c constraints.txt -e '.[images,omics,train,evaluate,docs,dev]'
-	$(PIP) -c constraints.txt -e '.[images,documents,train,evaluate,docs,dev]'
-	$(PIP) -c constraints.txt -e '.[images,documents,events,train,evaluate,docs,dev]'
+	$(PIP) -c constraints.txt -e '.[images,documents,events,omics,train,evaluate,docs,dev]'
 	$(PIP) --no-deps $(EMBEDDED)
 	@touch .venv/.installed-demo $@
