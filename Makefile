@@ -46,6 +46,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -c constraints.txt -e '.[images,video,speech,omics,signals,train,evaluate,docs,dev]'
+	$(PIP) -c constraints.txt -e '.[images,video,speech,omics,signals,documents,events,train,evaluate,docs,dev]'
 	$(PIP) --no-deps $(EMBEDDED)
 	@touch .venv/.installed-demo $@

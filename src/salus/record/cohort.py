@@ -63,6 +63,8 @@ class FileRule:
     anchor: str = "admission"
     missing: tuple[float | int, ...] = ()
     """Numbers that a table writes where nothing was measured."""
+    encoding: str | None = None
+    """Character set of texts that are not UTF-8: `iso-8859-1`, `windows-1252`, `gb18030`."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def options_of(cohort: Cohort, relative: str) -> ReadOptions:
         documentation_columns=table.never_evidence if table else frozenset(),
         anchor=rule.anchor,
         missing=frozenset(float(code) for code in rule.missing),
+        encoding=rule.encoding,
     )
 
 

@@ -388,7 +388,7 @@ def test_a_bundle_without_patient_says_so(tmp_path):
         ({"valueQuantity": {"value": True}}, "value is a boolean, not a number"),
         ({"valueQuantity": {"value": 10**400}}, "value is not a finite number"),
         ({"valueQuantity": {}}, "valueQuantity holds no value"),
-        ({"valueRatio": {}}, "holds a value of a type that is not read"),
+        ({"valueAttachment": {}}, "holds a value of a type that is not read"),
         ({}, "holds no value, no component and no reason for the absence of data"),
         ({"valueInteger": 1, "valueString": "x"}, "holds 2 values where one is allowed"),
         ({"valueInteger": 1, "status": 5}, "status is a number, not a text"),
@@ -578,7 +578,8 @@ def test_real_bundles_are_read_whole(salus_data):
         ]:
             assert categories[category] == types[kind]
         values = sum(max(1, len(each.get("component", []))) for each in resources if each["resourceType"] == "Observation")
-        assert categories["observation"] == values + ("deceasedDateTime" in patients[0])
+        care = types["Goal"] + types["CarePlan"]
+        assert categories["observation"] == values + care + ("deceasedDateTime" in patients[0])
         written = repr(found.items).replace(str(path), "") + repr([each.reason for each in result.skipped])
         for name in patients[0]["name"]:
             assert name["family"] not in written

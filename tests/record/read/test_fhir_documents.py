@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 
+from tests.record.read.made_pdf import made_pdf
+
 from salus.record.read.fhir import READER
 from salus.record.read.reader import ReadOptions
 
@@ -62,11 +64,24 @@ def test_reports_and_documents_carry_text(tmp_path):
     place = "DocumentReference at entry[2].resource.content"
     assert reasons(result) == [
         "DiagnosticReport at entry[1].resource.presentedForm[1]: "
-        "attachment of type application/pdf: only text/plain is read here",
+        "the PDF is damaged; export it again",
         f"{place}[2].attachment: attachment's address leads out of the file's folder",
         f"{place}[3].attachment: attachment's file is not there",
         f"{place}[4].attachment: attachment at a network address is not fetched",
-        f"{place}[5].attachment: attachment of type image/png: only text/plain is read here",
+        f"{place}[5].attachment: attachment of type image/png: only text/plain and application/pdf are read here",
         f"{place}[6].attachment: attachment's data is not base64",
         f"{place}[7].attachment: attachment holds neither data nor an address",
     ]
+
+
+def test_a_pdf_gives_its_pages_and_sections(tmp_path):
+    form = {"contentType": "application/pdf", "data": base64.b64encode(made_pdf("Seen.", "FINDINGS: clear.\nPLAN: rest.")).decode()}
+    kind = {"coding": [{"system": "http://loinc.org", "code": "18842-5", "display": "Discharge summary"}]}
+    document = {"resourceType": "DocumentReference", "type": kind, "subject": SUBJECT, "content": [{"attachment": form}]}
+    items = read(tmp_path, PATIENT, document).found[0].items
+    assert [(each.source.locator.partition("attachment")[2], each.code.display, each.content.load().strip()) for each in items] == [
+        (".page[1]", "Discharge summary", "Seen."),
+        (".page[2].section[0]", "findings", "FINDINGS: clear."),
+        (".page[2].section[1]", "plan", "PLAN: rest."),
+    ]
+    assert items[-1].remarks == ("a section of: Discharge summary",)

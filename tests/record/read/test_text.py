@@ -12,6 +12,8 @@ from salus.record.read.text import READER
 
 NOTE = "Pt seen on ward round. BP 120/80, HR 88.\nCough for three days; chest clear.\nPlan: review.\n"
 
+ADVICE = "Declare its encoding in the manifest, save it as UTF-8 text, or remove it."
+
 
 def recognised(path, raw, name="note.txt"):
     file = path / name
@@ -70,12 +72,15 @@ def test_a_note_is_one_item_that_loads_when_needed(tmp_path):
     ("raw", "message"),
     [
         (b"", "Cannot read 'note.txt': the file is empty (0 bytes). Export or copy it again."),
-        (b"  \n ", "Cannot read text 'note.txt': holds no text. Save it as UTF-8 text, or remove it."),
+        (b"  \n ", f"Cannot read text 'note.txt': holds no text. {ADVICE}"),
         (
             "Fièvre".encode("latin-1"),
-            "Cannot read text 'note.txt': text is not UTF-8 at byte 2. Save it as UTF-8 text, or remove it.",
+            f"Cannot read text 'note.txt': text is not UTF-8 at byte 2. {ADVICE}",
         ),
-        ("Fever".encode("utf-16"), "Cannot read text 'note.txt': text is UTF-16. Save it as UTF-8 text, or remove it."),
+        (
+            b"\xff\xfeF\x00e",
+            f"Cannot read text 'note.txt': text is not UTF-16 at byte 4. {ADVICE}",
+        ),
     ],
 )
 def test_what_cannot_be_read_says_why(tmp_path, raw, message):
@@ -96,3 +101,38 @@ def test_a_huge_file_is_read_to_its_limit_and_says_so(tmp_path):
     file.write_bytes(b"x" + "é".encode() * (1 << 19) + b"yz")  # the limit falls inside a character
     (item,) = READER.read(file, ReadOptions()).found[0].items
     assert item.content.load() == "x" + "é" * ((1 << 19) - 1)
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_character_set(tmp_path, charset):
+    file = tmp_path / "note.txt"
+    file.write_bytes("Fièvre depuis trois jours.".encode(charset))
+    (item,) = READER.read(file, ReadOptions()).found[0].items
+    assert item.content.load() == "Fièvre depuis trois jours."
+
+
+def test_a_declared_character_set_is_taken_and_others_are_refused(tmp_path):
+    file = tmp_path / "note.txt"
+    file.write_bytes("Größe unverändert.".encode("cp1252"))
+    (item,) = READER.read(file, ReadOptions(encoding="windows-1252")).found[0].items
+    assert item.content.load() == "Größe unverändert."
+    for wrong in ("zlib", "rot13", "no-such"):
+        with pytest.raises(FormatError, match="its character set is unknown"):
+            READER.read(file, ReadOptions(encoding=wrong))
+
+
+def test_sections_are_items_that_together_are_the_text(tmp_path):
+    words = "Seen in clinic.\n\nFINDINGS: lungs clear.\n\nImpression\nNo change.\n"
+    file = tmp_path / "note.txt"
+    file.write_text(words)
+    items = READER.read(file, ReadOptions()).found[0].items
+    assert [item.code.display for item in items] == ["note", "findings", "impression"]
+    assert [item.source.locator for item in items] == ["section 1", "section 2", "section 3"]
+    assert "".join(item.content.load() for item in items) == words
+
+
+def test_another_language_is_remarked(tmp_path):
+    file = tmp_path / "note.txt"
+    file.write_text("Der Patient wurde mit Fieber und Husten auf die Station aufgenommen.")
+    (item,) = READER.read(file, ReadOptions()).found[0].items
+    assert item.remarks == ("in German, by its most frequent words",)

@@ -113,6 +113,8 @@ def concept_of(node: Fields, *, preferred: tuple[str, ...] = PREFERRED) -> Conce
         if code is not None:
             codes.append(Code(text(coding, "system") or "", code, text(coding, "display") or words or code))
     if not codes:
+        # a converted C-CDA often keeps the words of a code that it could not map
+        words = words or next((said for coding in fields_list(node, "coding") if (said := text(coding, "display"))), None)
         if words is None:
             return None
         return Concept(Code("", words.lower(), words), ())

@@ -1,7 +1,7 @@
 """FHIR R4 Observation: values, components and waveforms as drafts of items.
 
 Takes one Observation; gives a draft for its value and one for each component. Components that are rows of one waveform become one
-signal. Leaves out values that are ranges, ratios and times.
+signal. A range, a ratio or a time is kept in words.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from salus.record.read.fhir_fields import (
     fields,
     fields_list,
     number,
+    period_of,
     reference_range,
     sampled_data,
     text,
@@ -34,6 +35,7 @@ from salus.record.read.fhir_fields import (
     unit_of,
 )
 from salus.record.read.leads import gap_remarks, in_millivolts, lead_name
+from salus.units import printed
 
 
 @dataclass(frozen=True)
@@ -189,12 +191,54 @@ def _boolean(node: Fields) -> _Value:
     return _Value("true" if value else "false")
 
 
+def _range(node: Fields) -> _Value:
+    ends = [fields(fields(node, "valueRange"), side) for side in ("low", "high")]
+    low, high = (number(end, "value") for end in ends)
+    units = {unit for end in ends if (unit := unit_of(end))}
+    if (low is None and high is None) or len(units) > 1:
+        raise FormatError("valueRange holds no limit, or limits in two units")
+    if low is not None and high is not None:
+        words = f"{low:.12g}–{high:.12g}"
+    else:
+        words = f">= {low:.12g}" if low is not None else f"<= {high:.12g}"
+    return _Value(words, next(iter(units), None), ("the value is a range, not a measurement",))
+
+
+def _ratio(node: Fields) -> _Value:
+    above, below = (fields(fields(node, "valueRatio"), side) for side in ("numerator", "denominator"))
+    parts = [number(above, "value"), number(below, "value")]
+    if None in parts:
+        raise FormatError("valueRatio lacks its numerator or its denominator")
+    words = ":".join(printed(value, unit_of(side)) for value, side in zip(parts, (above, below), strict=True) if value is not None)
+    return _Value(words, None, ("the value is a ratio, not a measurement",))
+
+
+def _date_time(node: Fields) -> _Value:
+    time_of(node, "valueDateTime")  # refuses what is no time
+    return _Value(text(node, "valueDateTime"))
+
+
+def _time(node: Fields) -> _Value:
+    return _Value(text(node, "valueTime"))
+
+
+def _period(node: Fields) -> _Value:
+    period_of(node, "valuePeriod")
+    ends = [text(fields(node, "valuePeriod"), side) for side in ("start", "end")]
+    return _Value(" to ".join(end or "…" for end in ends))
+
+
 VALUES: dict[str, Callable[[Fields], _Value]] = {
     "valueQuantity": _quantity,
     "valueCodeableConcept": _concept,
     "valueString": _string,
     "valueInteger": _integer,
     "valueBoolean": _boolean,
+    "valueRange": _range,
+    "valueRatio": _ratio,
+    "valueDateTime": _date_time,
+    "valueTime": _time,
+    "valuePeriod": _period,
 }
 
 

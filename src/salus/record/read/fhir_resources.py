@@ -1,4 +1,4 @@
-"""FHIR R4 resources other than Observation, each as drafts of items.
+"""FHIR R4 resources other than Observation, each as drafts of items; those of care around the findings stand in `fhir_care`.
 
 Takes one resource; gives drafts. Names, addresses, identifiers, performers and narrative are never read; of the birth date only
 the year is kept. Leaves out every resource type that `MAPPINGS` does not list.
@@ -11,9 +11,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from salus.errors import FormatError, InputError
+from salus.errors import FormatError, InputError, MissingExtra
 from salus.record.patient import Code, Instant
-from salus.record.read.fhir_documents import Document, Surroundings, document_of, text_content
+from salus.record.read.fhir_care import CARE
+from salus.record.read.fhir_documents import Document, Surroundings, document_of, parts_of, remarks_of
 from salus.record.read.fhir_fields import (
     LOINC,
     SNOMED,
@@ -32,6 +33,7 @@ from salus.record.read.fhir_fields import (
     unit_of,
 )
 from salus.record.read.fhir_observation import Draft, Mapped, map_observation, require_concept, words_of
+from salus.record.read.fhir_texts import texts
 from salus.record.timeline import BIRTH_DATE
 
 INPATIENT = frozenset({"imp", "acute", "nonac", "inpatient"})
@@ -257,6 +259,8 @@ def map_allergy(resource: Fields, around: Surroundings) -> Mapped:
     reactions = words_of(
         [node for reaction in fields_list(resource, "reaction") for node in fields_list(reaction, "manifestation")]
     )
+    severities = {severity for reaction in fields_list(resource, "reaction") if (severity := text(reaction, "severity"))}
+    remarks += tuple(f"a reaction was {severity}" for severity in ("severe", "moderate", "mild") if severity in severities)
     return Mapped(
         (
             Draft(
@@ -295,7 +299,7 @@ def _read_all(
     for place, attachment in attachments:
         try:
             documents.append((place, document_of(attachment, around)))
-        except InputError as error:
+        except (InputError, MissingExtra) as error:
             refusals.append((place, str(error)))
     return documents, refusals
 
@@ -321,11 +325,11 @@ def map_report(resource: Fields, around: Surroundings) -> Mapped:
     drafts: list[Draft] = []
     conclusion = text(resource, "conclusion")
     if conclusion is not None:
-        drafts.append(replace(frame, within=".conclusion", content=text_content(conclusion)))
+        drafts += texts(replace(frame, within=".conclusion"), parts_of(conclusion), remarks_of(conclusion))
     forms = [(f".presentedForm[{index}]", form) for index, form in enumerate(fields_list(resource, "presentedForm"))]
     documents, refusals = _read_all(forms, around)
     for place, document in documents:
-        drafts.append(replace(frame, within=place, content=document.content, remarks=remarks + document.remarks))
+        drafts += texts(replace(frame, within=place), document.parts, document.remarks)
     if not drafts:
         drafts = [replace(frame, keys=(*what.keys, "fhir:DiagnosticReport", "category:report"))]
     return Mapped(tuple(drafts), tuple(refusals), _companions(documents))
@@ -341,18 +345,11 @@ def map_document(resource: Fields, around: Surroundings) -> Mapped:
         raise FormatError("holds no attachment")
     forms = [(f".content[{index}].attachment", fields(content, "attachment")) for index, content in enumerate(contents)]
     documents, refusals = _read_all(forms, around)
+    frame = Draft(
+        what.code, (*what.keys, "media:text/plain", "category:note"), "note", observed_at=observed_at, status=text(resource, "status")
+    )
     drafts = tuple(
-        Draft(
-            what.code,
-            (*what.keys, "media:text/plain", "category:note"),
-            "note",
-            within=place,
-            observed_at=observed_at,
-            content=document.content,
-            status=text(resource, "status"),
-            remarks=document.remarks,
-        )
-        for place, document in documents
+        draft for place, document in documents for draft in texts(replace(frame, within=place), document.parts, document.remarks)
     )
     return Mapped(drafts, tuple(refusals), _companions(documents))
 
@@ -378,6 +375,7 @@ MAPPINGS: dict[str, Callable[[Fields, Surroundings], Mapped]] = {
     "Immunization": map_immunization,
     "DiagnosticReport": map_report,
     "DocumentReference": map_document,
+    **CARE,
 }
 """Resource types that are read."""
 SUPPORTING = frozenset({"Medication", "Binary"})

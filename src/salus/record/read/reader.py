@@ -61,6 +61,8 @@ class ReadOptions:
     """Anchor of relative times."""
     missing: frozenset[float] = frozenset()
     """Numbers that mean "not measured" in a table, such as -99."""
+    encoding: str | None = None
+    """Character set of a text that has no byte-order mark; None: UTF-8."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Writers of records in the formats of others."""
