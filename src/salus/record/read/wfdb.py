@@ -11,19 +11,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import wfdb
+from numpy.typing import NDArray
 
 from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
 from salus.record.patient import Code, Content, Instant, Item, Signal, Source, item_id
 from salus.record.read.leads import gap_remarks, in_millivolts, lead_name, ucum_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
-from salus.record.read.source import file_sha256, refuse_empty
+from salus.record.read.source import Stamp, file_sha256, refuse_empty, stamp_of
 
 WFDB_ERRORS = (
     OSError,
@@ -41,6 +42,8 @@ WFDB_ERRORS = (
 """What the wfdb library raises on damaged files (it documents no closed list)."""
 MOST_CHECKED_BYTES = 50 << 20
 """Records larger than this are not searched for gaps when they are inspected."""
+MOST_KEPT_BYTES = 8 << 20
+"""Larger records are decoded once to look for gaps and again when they are loaded."""
 ANNOTATORS = (
     "atr",
     "ecg",
@@ -240,13 +243,11 @@ def _load(layout: Layout, channels: tuple[int, ...], annotators: tuple[Path, ...
 
     Source: WFDB header(5), signal(5): physical value = (sample - baseline) / gain.
     """
-    try:
-        record: Any = wfdb.rdrecord(
-            str(layout.header.with_suffix("")), channels=list(channels), physical=True, m2s=True, return_res=32
-        )
-        samples = np.ascontiguousarray(np.asarray(record.p_signal, dtype=np.float32).T)
-    except WFDB_ERRORS as error:
-        raise _damaged(layout.header, error) from error
+    stamps = tuple(stamp_of(file) for file in (layout.header, *layout.files))
+    if None in stamps or sum(stamp[0] for stamp in stamps if stamp) > MOST_KEPT_BYTES:
+        samples = _decoded(layout.header, channels)
+    else:
+        samples = _kept(layout.header, stamps)[list(channels)]
     units = tuple(layout.units[index] for index in channels)
     samples, units = in_millivolts(samples, units)
     return Signal(
@@ -256,6 +257,21 @@ def _load(layout: Layout, channels: tuple[int, ...], annotators: tuple[Path, ...
         layout.sampling_rate_hz,
         tuple(mark for path in annotators for mark in _marks(path, layout.sampling_rate_hz)),
     )
+
+
+@lru_cache(maxsize=1)
+def _kept(header: Path, _stamps: tuple[Stamp | None, ...]) -> NDArray[np.float32]:
+    """Return all channels of the last record: it was decoded to look for gaps, and its samples are mostly wanted next."""
+    return _decoded(header, None)
+
+
+def _decoded(header: Path, channels: tuple[int, ...] | None) -> NDArray[np.float32]:
+    try:
+        chosen = None if channels is None else list(channels)
+        record: Any = wfdb.rdrecord(str(header.with_suffix("")), channels=chosen, physical=True, m2s=True, return_res=32)
+        return np.ascontiguousarray(np.asarray(record.p_signal, dtype=np.float32).T)
+    except WFDB_ERRORS as error:
+        raise _damaged(header, error) from error
 
 
 def _marks(path: Path, sampling_rate_hz: float) -> tuple[tuple[float, str], ...]:
