@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import as_pixel_options, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from salus.errors import FormatError, MissingExtra
@@ -207,7 +208,7 @@ def _stored_pixels(header: Header, index: int | None) -> NDArray[np.generic]:
             warnings.simplefilter("ignore")
             is_stated = "TransferSyntaxUID" in getattr(header.dataset, "file_meta", {})
             if is_stated and header.transfer_syntax != DeflatedExplicitVRLittleEndian:  # both need the whole data set
-                return np.asarray(pixel_array(header.path, index=index))
+                return _decoded(header, index)
             whole = dcmread(header.path, force=True)
             if not is_stated:
                 whole.file_meta = FileMetaDataset()
@@ -218,6 +219,19 @@ def _stored_pixels(header: Header, index: int | None) -> NDArray[np.generic]:
             f"Cannot decode the pixels of DICOM '{header.path.name}' ({header.transfer_syntax.name}): {type(error).__name__}. "
             "Export it again, or install the full codecs: pip install 'salus[images]'"
         ) from error
+
+
+def _decoded(header: Header, index: int | None) -> NDArray[np.generic]:
+    """Return what `pixel_array(path)` does, without parsing the header once more, which takes longer than most pixels."""
+    syntax, options = header.transfer_syntax, as_pixel_options(header.dataset)
+    with header.path.open("rb") as stream:
+        stream.seek(header.pixel_position)
+        start = stream.read(8)
+        if not syntax.is_implicit_VR:
+            options["pixel_vr"] = start[4:6].decode("ascii")
+            stream.read(4)
+        options |= {"transfer_syntax_uid": syntax, "pixel_keyword": keyword_for_tag(header.pixel_tag or 0)}
+        return get_decoder(syntax).as_array(stream, index=index, validate=True, **options)[0]
 
 
 def _with_palette(header: Header, stored: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import wfdb
-from numpy.typing import NDArray
 
 from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
@@ -44,6 +43,7 @@ MOST_CHECKED_BYTES = 50 << 20
 """Records larger than this are not searched for gaps when they are inspected."""
 MOST_KEPT_BYTES = 8 << 20
 """Larger records are decoded once to look for gaps and again when they are loaded."""
+MOST_HEADER = 1 << 16
 ANNOTATORS = (
     "atr",
     "ecg",
@@ -130,7 +130,7 @@ def read_wfdb(path: Path, options: ReadOptions) -> FileRead:
 
 def _layout(path: Path, options: ReadOptions) -> Layout:
     try:
-        header: Any = wfdb.rdheader(str(path.with_suffix("")), rd_segments=True)
+        header: Any = _decoded(path) or wfdb.rdheader(str(path.with_suffix("")), rd_segments=True)
     except FileNotFoundError as error:
         name = Path(str(error.filename or "")).name
         raise FormatError(
@@ -243,13 +243,17 @@ def _load(layout: Layout, channels: tuple[int, ...], annotators: tuple[Path, ...
 
     Source: WFDB header(5), signal(5): physical value = (sample - baseline) / gain.
     """
-    stamps = tuple(stamp_of(file) for file in (layout.header, *layout.files))
-    if None in stamps or sum(stamp[0] for stamp in stamps if stamp) > MOST_KEPT_BYTES:
-        samples = _decoded(layout.header, channels)
-    else:
-        samples = _kept(layout.header, stamps)[list(channels)]
+    record = _decoded(layout.header)
+    try:
+        if record is None:
+            record = wfdb.rdrecord(str(layout.header.with_suffix("")), channels=list(channels), physical=True, m2s=True, return_res=32)
+            samples = np.asarray(record.p_signal, dtype=np.float32).T
+        else:
+            samples = np.asarray(record.p_signal, dtype=np.float32).T[list(channels)]
+    except WFDB_ERRORS as error:
+        raise _damaged(layout.header, error) from error
     units = tuple(layout.units[index] for index in channels)
-    samples, units = in_millivolts(samples, units)
+    samples, units = in_millivolts(np.ascontiguousarray(samples), units)
     return Signal(
         samples,
         tuple(layout.channels[index] for index in channels),
@@ -259,19 +263,32 @@ def _load(layout: Layout, channels: tuple[int, ...], annotators: tuple[Path, ...
     )
 
 
+def _decoded(path: Path) -> Any:
+    """Return the whole record of a header that is looked at more than once (layout, gaps, samples); None when it is not a simple one.
+
+    The library parses a header for longer than it decodes ten seconds of a dozen leads.
+    """
+    files = _simple_files(path)
+    stamps = tuple(stamp_of(file) for file in (path, *files))
+    if not files or None in stamps or sum(stamp[0] for stamp in stamps if stamp) > MOST_KEPT_BYTES:
+        return None
+    return _kept(path, stamps)
+
+
 @lru_cache(maxsize=1)
-def _kept(header: Path, _stamps: tuple[Stamp | None, ...]) -> NDArray[np.float32]:
-    """Return all channels of the last record: it was decoded to look for gaps, and its samples are mostly wanted next."""
-    return _decoded(header, None)
-
-
-def _decoded(header: Path, channels: tuple[int, ...] | None) -> NDArray[np.float32]:
+def _kept(path: Path, _stamps: tuple[Stamp | None, ...]) -> Any:
     try:
-        chosen = None if channels is None else list(channels)
-        record: Any = wfdb.rdrecord(str(header.with_suffix("")), channels=chosen, physical=True, m2s=True, return_res=32)
-        return np.ascontiguousarray(np.asarray(record.p_signal, dtype=np.float32).T)
-    except WFDB_ERRORS as error:
-        raise _damaged(header, error) from error
+        return wfdb.rdrecord(str(path.with_suffix("")), physical=True, return_res=32)
+    except WFDB_ERRORS:  # the longer way says what is wrong with it
+        return None
+
+
+def _simple_files(path: Path) -> tuple[Path, ...]:
+    """Return the signal files of a record of one segment with one sample a frame; empty when it is any other."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        lines = [line.split() for line in stream.read(MOST_HEADER).splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    is_simple = bool(lines) and "/" not in lines[0][0] and all(len(line) > 1 and "x" not in line[1] for line in lines[1:])
+    return tuple({path.parent / Path(line[0]).name: None for line in lines[1:]}) if is_simple else ()
 
 
 def _marks(path: Path, sampling_rate_hz: float) -> tuple[tuple[float, str], ...]:
