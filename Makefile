@@ -29,6 +29,8 @@ bench: env
 	$(BIN)/python scripts/verify_changes.py results/base-what-changed.json "$(SALUS_DATA)" > results/what-changed.txt; \
 	  status=$$?; cat results/what-changed.txt; exit $$status
 	$(BIN)/python scripts/time_questions.py results/second-question.json runs/base/model
+	$(BIN)/python scripts/bench_ingestion.py "$(SALUS_DATA)" results/ingestion.json
+	$(BIN)/python scripts/fuzz_readers.py "$(SALUS_DATA)" results/fuzzing.json --seconds 3600
 
 docs: env
 	$(BIN)/mkdocs build --strict
@@ -43,6 +45,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -c constraints.txt -e '.[images,train,evaluate,docs,dev]'
+	$(PIP) -c constraints.txt -e '.[images,train,evaluate,docs,bench,dev]'
 	$(PIP) --no-deps $(EMBEDDED)
 	@touch .venv/.installed-demo $@
