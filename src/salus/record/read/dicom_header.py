@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
@@ -57,6 +58,17 @@ DEFER_BYTES = 1 << 20
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MOST_ELEMENTS = 20_000
 """Top-level elements before the pixels; far above any real object, it stops the parsing of garbage."""
+OFTEN_ASKED = tuple(
+    tag_for_keyword(keyword) or 0
+    for keyword in (
+        *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation"),
+        *("Modality", "ImageType", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness"),
+        *("RescaleSlope", "RescaleIntercept", "RescaleType", "WindowCenter", "WindowWidth", "SeriesInstanceUID", "FrameOfReferenceUID"),
+        *(f"{kind}{part}" for kind in ("Acquisition", "Content", "Series", "Study") for part in ("Date", "Time")),
+        *("PatientID", "PatientAge", "PatientSex"),
+    )
+)
+"""Elements that are converted at once: switching pydicom's validation off for each takes as long as converting it."""
 MOST_DEFLATED_BYTES = 64 << 20
 SEXES = {"M": "male", "F": "female", "O": "other"}
 YEARS_PER = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -135,6 +147,9 @@ def _parsed(path: Path) -> Header:
             is_cut = not pixel_tag and syntax != DeflatedExplicitVRLittleEndian and _is_cut(dataset, path.stat().st_size)
         except PARSE_ERRORS as error:
             raise damaged(path, error) from error
+        for tag in OFTEN_ASKED:
+            with suppress(*PARSE_ERRORS):  # who asks for it is told
+                dataset.get(tag)
     ends_early = any("end of file" in str(warning.message).lower() for warning in caught)
     if ends_early or is_cut:
         raise FormatError(f"Cannot read DICOM '{path.name}': the file is truncated inside its header. Export it again.")

@@ -222,8 +222,13 @@ def _stored_pixels(header: Header, index: int | None) -> NDArray[np.generic]:
 
 
 def _decoded(header: Header, index: int | None) -> NDArray[np.generic]:
-    """Return what `pixel_array(path)` does, without parsing the header once more, which takes longer than most pixels."""
+    """Return what `pixel_array(path)` does, without parsing the header once more, which takes longer than most pixels.
+
+    CAUTION: GDCM ends the whole process on some damaged JPEG-LS frames, so it is asked only where nothing else decodes the syntax.
+    """
     syntax, options = header.transfer_syntax, as_pixel_options(header.dataset)
+    decoder = get_decoder(syntax)
+    plugins = tuple(name for name in decoder.available_plugins if name != "gdcm") or ("gdcm",)
     with header.path.open("rb") as stream:
         stream.seek(header.pixel_position)
         start = stream.read(8)
@@ -231,7 +236,15 @@ def _decoded(header: Header, index: int | None) -> NDArray[np.generic]:
             options["pixel_vr"] = start[4:6].decode("ascii")
             stream.read(4)
         options |= {"transfer_syntax_uid": syntax, "pixel_keyword": keyword_for_tag(header.pixel_tag or 0)}
-        return get_decoder(syntax).as_array(stream, index=index, validate=True, **options)[0]
+        if not syntax.is_encapsulated:
+            return decoder.as_array(stream, index=index, validate=True, **options)[0]
+        begin = stream.tell()
+        for plugin in plugins[:-1]:
+            try:
+                return decoder.as_array(stream, index=index, validate=True, decoding_plugin=plugin, **options)[0]
+            except RuntimeError:  # this one cannot; the next may
+                stream.seek(begin)
+        return decoder.as_array(stream, index=index, validate=True, decoding_plugin=plugins[-1], **options)[0]
 
 
 def _with_palette(header: Header, stored: NDArray[np.generic]) -> NDArray[np.generic]:
