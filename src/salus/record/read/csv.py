@@ -95,7 +95,7 @@ def recognises(path: Path, head: bytes) -> bool:
     """Return whether a text is a table: by its name, or by a header with a time column and a unit or value column."""
     if b"\0" in head or not head.strip():
         return False
-    first = head.decode("utf-8-sig", errors="ignore").splitlines()[0]
+    first = next(iter(head.decode("utf-8-sig", errors="ignore").splitlines()), "")
     if path.suffix.lower() in {".csv", ".tsv"}:
         return True
     try:

@@ -121,18 +121,18 @@ def _long(columns: list[Column]) -> tuple[int, int, int | None] | None:
 
 def _checked(layout: Layout, refused: list[str]) -> Layout:
     """Return the layout without the columns that repeat a name or whose unit is not UCUM, each with its reason."""
-    kept: list[Column] = []
+    kept: dict[str, Column] = {}
     for column in layout.columns:
-        if any(slug(column.name) == slug(other.name) for other in kept):
+        if slug(column.name) in kept:
             refused.append(f"column {column.name!r} repeats the name of another column: rename one")
             continue
         try:
             if column.unit is not None:
                 check(column.unit, where=f"column {column.name!r} in '{layout.path_name}'")
-            kept.append(column)
+            kept[slug(column.name)] = column
         except UnitError as error:
             refused.append(str(error))
-    return replace(layout, columns=tuple(kept), refused=tuple(refused))
+    return replace(layout, columns=tuple(kept.values()), refused=tuple(refused))
 
 
 def seconds_per(unit: str, *, file: str) -> float:

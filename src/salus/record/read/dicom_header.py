@@ -9,13 +9,16 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom import config as pydicom_config
-from pydicom.dataelem import RawDataElement
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
@@ -27,6 +30,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from salus.errors import FormatError
 from salus.record.claims import modality_of
 from salus.record.patient import Code, Instant, Item, Precision, Source, item_id
+from salus.record.read.source import Stamp, stamp_of
 
 PARSE_ERRORS = (
     InvalidDicomError,
@@ -45,13 +49,26 @@ PARSE_ERRORS = (
     zlib.error,
     OSError,
     AssertionError,
+    MemoryError,  # a length field in a nested element promises gigabytes
 )
 """What pydicom raises on damaged files (it documents no closed list)."""
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 DEFER_BYTES = 1 << 20
 """Elements larger than this are not loaded with the header."""
+UNDEFINED_LENGTH = 0xFFFFFFFF
 MOST_ELEMENTS = 20_000
 """Top-level elements before the pixels; far above any real object, it stops the parsing of garbage."""
+OFTEN_ASKED = tuple(
+    tag_for_keyword(keyword) or 0
+    for keyword in (
+        *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation"),
+        *("Modality", "ImageType", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness"),
+        *("RescaleSlope", "RescaleIntercept", "RescaleType", "WindowCenter", "WindowWidth", "SeriesInstanceUID", "FrameOfReferenceUID"),
+        *(f"{kind}{part}" for kind in ("Acquisition", "Content", "Series", "Study") for part in ("Date", "Time")),
+        *("PatientID", "PatientAge", "PatientSex"),
+    )
+)
+"""Elements that are converted at once: switching pydicom's validation off for each takes as long as converting it."""
 MOST_DEFLATED_BYTES = 64 << 20
 SEXES = {"M": "male", "F": "female", "O": "other"}
 YEARS_PER = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -89,15 +106,26 @@ def is_dicom(head: bytes) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of a DICOM file, stopping before its pixels.
+    """Return the header of a DICOM file, stopping before its pixels; that of the last file is kept, since its pixels are mostly next.
 
     Raises:
         FormatError: the file is damaged, truncated, or not DICOM.
     """
+    stamp = stamp_of(path)
+    return _parsed(path) if stamp is None else _kept(path, stamp)
+
+
+@lru_cache(maxsize=1)
+def _kept(path: Path, _stamp: Stamp) -> Header:
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> Header:
     pixel_tag: list[int] = []
     count = 0
+    size = path.stat().st_size if path.is_file() else 0
 
-    def stop(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    def stop(tag: BaseTag, _vr: str | None, length: int) -> bool:
         nonlocal count
         count += 1
         if tag >> 16 == 0 or count > MOST_ELEMENTS:
@@ -105,6 +133,8 @@ def read_header(path: Path) -> Header:
         if tag in PIXEL_TAGS:
             pixel_tag.append(int(tag))
             return True
+        if size < length < UNDEFINED_LENGTH:  # pydicom would reserve that much memory before it finds the end
+            raise FormatError(f"Cannot read DICOM '{path.name}': the file is truncated inside its header. Export it again.")
         return False
 
     with path.open("rb") as stream, warnings.catch_warnings(record=True) as caught, pydicom_config.disable_value_validation():
@@ -117,6 +147,9 @@ def read_header(path: Path) -> Header:
             is_cut = not pixel_tag and syntax != DeflatedExplicitVRLittleEndian and _is_cut(dataset, path.stat().st_size)
         except PARSE_ERRORS as error:
             raise damaged(path, error) from error
+        for tag in OFTEN_ASKED:
+            with suppress(*PARSE_ERRORS):  # who asks for it is told
+                dataset.get(tag)
     ends_early = any("end of file" in str(warning.message).lower() for warning in caught)
     if ends_early or is_cut:
         raise FormatError(f"Cannot read DICOM '{path.name}': the file is truncated inside its header. Export it again.")
@@ -221,10 +254,16 @@ def sequence_of(header: Header, keyword: str, *, dataset: Dataset | None = None)
 
 
 def _value(header: Header, keyword: str, dataset: Dataset | None) -> Any:
+    source, tag = header.dataset if dataset is None else dataset, tag_for_keyword(keyword)
+    if tag is None or tag not in source:  # most of what is asked for: pydicom takes far longer to find that it is not there
+        return None
+    element = source.get_item(tag)
+    if isinstance(element, DataElement):  # parsed before
+        return element.value
     try:
         with warnings.catch_warnings(), pydicom_config.disable_value_validation():
             warnings.simplefilter("ignore")
-            return (header.dataset if dataset is None else dataset).get(keyword)
+            return source[tag].value
     except PARSE_ERRORS as error:
         raise _no_value(header, keyword) from error
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.pixels.utils import iter_pixels, pixel_array
+from pydicom.pixels.utils import as_pixel_options, iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from salus.errors import FormatError, MissingExtra
@@ -274,7 +275,7 @@ def _stored_pixels(header: Header, index: int | None) -> NDArray[np.generic]:
             warnings.simplefilter("ignore")
             is_stated = "TransferSyntaxUID" in getattr(header.dataset, "file_meta", {})
             if is_stated and header.transfer_syntax != DeflatedExplicitVRLittleEndian:  # both need the whole data set
-                return np.asarray(pixel_array(header.path, index=index))
+                return _decoded(header, index)
             whole = dcmread(header.path, force=True)
             if not is_stated:
                 whole.file_meta = FileMetaDataset()
@@ -294,6 +295,32 @@ def _undecodable(header: Header, error: Exception) -> FormatError:
 def is_pet(header: Header) -> bool:
     """Return whether values are uptake of a tracer in PET."""
     return text_of(header, "Modality").upper() == "PT"
+
+
+def _decoded(header: Header, index: int | None) -> NDArray[np.generic]:
+    """Return what `pixel_array(path)` does, without parsing the header once more, which takes longer than most pixels.
+
+    CAUTION: GDCM ends the whole process on some damaged JPEG-LS frames, so it is asked only where nothing else decodes the syntax.
+    """
+    syntax, options = header.transfer_syntax, as_pixel_options(header.dataset)
+    decoder = get_decoder(syntax)
+    plugins = tuple(name for name in decoder.available_plugins if name != "gdcm") or ("gdcm",)
+    with header.path.open("rb") as stream:
+        stream.seek(header.pixel_position)
+        start = stream.read(8)
+        if not syntax.is_implicit_VR:
+            options["pixel_vr"] = start[4:6].decode("ascii")
+            stream.read(4)
+        options |= {"transfer_syntax_uid": syntax, "pixel_keyword": keyword_for_tag(header.pixel_tag or 0)}
+        if not syntax.is_encapsulated:
+            return decoder.as_array(stream, index=index, validate=True, **options)[0]
+        begin = stream.tell()
+        for plugin in plugins[:-1]:
+            try:
+                return decoder.as_array(stream, index=index, validate=True, decoding_plugin=plugin, **options)[0]
+            except RuntimeError:  # this one cannot; the next may
+                stream.seek(begin)
+        return decoder.as_array(stream, index=index, validate=True, decoding_plugin=plugins[-1], **options)[0]
 
 
 def _with_palette(header: Header, stored: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from salus.record.patient import Code, Content, Instant, Item, Signal, Source, i
 from salus.record.read.channels import claim_keys, distinct, signal_remarks
 from salus.record.read.leads import in_millivolts, lead_name, ucum_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
-from salus.record.read.source import file_sha256, refuse_empty
+from salus.record.read.source import Stamp, file_sha256, refuse_empty, stamp_of
 from salus.record.read.stated_patient import stated_items
 
 WFDB_ERRORS = (
@@ -43,6 +43,9 @@ WFDB_ERRORS = (
 """What the wfdb library raises on damaged files (it documents no closed list)."""
 MOST_CHECKED_BYTES = 50 << 20
 """Records larger than this are not searched for gaps when they are inspected."""
+MOST_KEPT_BYTES = 8 << 20
+"""Larger records are decoded once to look for gaps and again when they are loaded."""
+MOST_HEADER = 1 << 16
 ANNOTATORS = (
     "atr",
     "ecg",
@@ -129,7 +132,7 @@ def read_wfdb(path: Path, options: ReadOptions) -> FileRead:
 
 def _layout(path: Path, options: ReadOptions) -> Layout:
     try:
-        header: Any = wfdb.rdheader(str(path.with_suffix("")), rd_segments=True)
+        header: Any = _decoded(path) or wfdb.rdheader(str(path.with_suffix("")), rd_segments=True)
     except FileNotFoundError as error:
         name = Path(str(error.filename or "")).name
         raise FormatError(
@@ -243,15 +246,17 @@ def _load(layout: Layout, channels: tuple[int, ...], annotators: tuple[Path, ...
 
     Source: WFDB header(5), signal(5): physical value = (sample - baseline) / gain.
     """
+    record = _decoded(layout.header)
     try:
-        record: Any = wfdb.rdrecord(
-            str(layout.header.with_suffix("")), channels=list(channels), physical=True, m2s=True, return_res=32
-        )
-        samples = np.ascontiguousarray(np.asarray(record.p_signal, dtype=np.float32).T)
+        if record is None:
+            record = wfdb.rdrecord(str(layout.header.with_suffix("")), channels=list(channels), physical=True, m2s=True, return_res=32)
+            samples = np.asarray(record.p_signal, dtype=np.float32).T
+        else:
+            samples = np.asarray(record.p_signal, dtype=np.float32).T[list(channels)]
     except WFDB_ERRORS as error:
         raise _damaged(layout.header, error) from error
     units = tuple(layout.units[index] for index in channels)
-    samples, units = in_millivolts(samples, units)
+    samples, units = in_millivolts(np.ascontiguousarray(samples), units)
     return Signal(
         samples,
         tuple(layout.channels[index] for index in channels),
@@ -259,6 +264,34 @@ def _load(layout: Layout, channels: tuple[int, ...], annotators: tuple[Path, ...
         layout.sampling_rate_hz,
         tuple(mark for path in annotators for mark in _marks(path, layout.sampling_rate_hz)),
     )
+
+
+def _decoded(path: Path) -> Any:
+    """Return the whole record of a header that is looked at more than once (layout, gaps, samples); None when it is not a simple one.
+
+    The library parses a header for longer than it decodes ten seconds of a dozen leads.
+    """
+    files = _simple_files(path)
+    stamps = tuple(stamp_of(file) for file in (path, *files))
+    if not files or None in stamps or sum(stamp[0] for stamp in stamps if stamp) > MOST_KEPT_BYTES:
+        return None
+    return _kept(path, stamps)
+
+
+@lru_cache(maxsize=1)
+def _kept(path: Path, _stamps: tuple[Stamp | None, ...]) -> Any:
+    try:
+        return wfdb.rdrecord(str(path.with_suffix("")), physical=True, return_res=32)
+    except WFDB_ERRORS:  # the longer way says what is wrong with it
+        return None
+
+
+def _simple_files(path: Path) -> tuple[Path, ...]:
+    """Return the signal files of a record of one segment with one sample a frame; empty when it is any other."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        lines = [line.split() for line in stream.read(MOST_HEADER).splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    is_simple = bool(lines) and "/" not in lines[0][0] and all(len(line) > 1 and "x" not in line[1] for line in lines[1:])
+    return tuple({path.parent / Path(line[0]).name: None for line in lines[1:]}) if is_simple else ()
 
 
 def _marks(path: Path, sampling_rate_hz: float) -> tuple[tuple[float, str], ...]:
