@@ -24,6 +24,7 @@ from salus.reason.backbone import Piece, Session
 from salus.reason.facts import Fact
 from salus.reason.lists import demographics, excerpts
 from salus.reason.retrieve import Retrieved, look_up
+from salus.record.declared_clock import mixed_zones
 from salus.record.patient import ObservedTime, PatientRecord
 from salus.record.timeline import cut, format_time
 
@@ -93,6 +94,8 @@ def open_record(
         kept = cut(record, at)
         record = kept.record
         limits.append(f"Cut at {format_time(at)}: {kept.dropped_after} later and {kept.dropped_untimed} undated items were not used.")
+    if (zones := mixed_zones(record)) is not None:
+        limits.append(zones)
     allowed = model.config.interpreted if interpret is None else interpret
     prepared = model.prepare(record, allowed)
     encoded_at = time.perf_counter()

@@ -211,6 +211,8 @@ class Item:
     """Where a picture lies in the patient, if its file says so."""
     parts: tuple[Source, ...] = ()
     """Files that it was joined from, in the order of their places; empty for an item of one file."""
+    recorded_at: ObservedTime | None = None
+    """When it was written down, issued or received, if the file says so: before that nobody knew it. None: with `observed_at`."""
 
     @property
     def files(self) -> frozenset[str]:

@@ -171,6 +171,7 @@ def _volume(stack: _Stack) -> Item:
     paths = tuple(None if one is None else Path(one.source.path) for one in stack.slices)
     kind = first.code.code
     times = [one.observed_at for one in slices if isinstance(one.observed_at, Instant)]
+    made = [one.recorded_at for one in slices if isinstance(one.recorded_at, Instant)]
     folder = Path(first.source.path).parent
     return Item(
         id=item_id(digest, "volume"),
@@ -178,6 +179,7 @@ def _volume(stack: _Stack) -> Item:
         code=Code(DCM, kind, VOLUMES[kind]),
         source=Source(str(folder), digest, f"series of {len(slices)} slices"),
         observed_at=max(times, key=lambda time: time.at) if times else None,  # before its last slice there was no volume
+        recorded_at=max(made, key=lambda time: time.at) if made else None,
         category="image",
         content=Content("volume", partial(load_stack, paths, stack.affine), _summary(stack, first)),
         remarks=tuple(_remarks(stack)),

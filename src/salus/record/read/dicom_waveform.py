@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from salus.errors import FormatError
 from salus.record.claims import modality_of
 from salus.record.patient import Code, Content, Item, Signal, Source, item_id
-from salus.record.read.dicom_header import Header, number_of, observed_at, read_header, sequence_of, text_of
+from salus.record.read.dicom_header import Header, number_of, observed_at, read_header, recorded_at, sequence_of, text_of
 from salus.record.read.dicom_image import DCM
 from salus.record.read.leads import gap_remarks, in_millivolts, lead_name, ucum_of
 from salus.record.read.reader import ReadOptions
@@ -68,6 +68,7 @@ def _group_item(header: Header, index: int, sha256: str, kind: str, options: Rea
         code=Code(DCM, kind, "ECG" if kind == "ECG" else "waveform"),
         source=Source(str(header.path), sha256, locator),
         observed_at=observed_at(header),
+        recorded_at=recorded_at(header),
         category="waveform",
         content=Content("signal", partial(load_waveform, header.path, index, options), summary),
         remarks=remarks,

@@ -22,6 +22,7 @@ from pathlib import Path
 from salus import registry
 from salus.errors import Bug, InputError, MissingExtra, SalusError, SeveralPatientsError
 from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, rule_of, subject_of, subjects_by_file, table_of
+from salus.record.declared_clock import with_declared_clock
 from salus.record.normalise import normalise
 from salus.record.patient import Item, Offset, PatientRecord, ReadReport, Skipped
 from salus.record.read.reader import HEAD_BYTES, FileRead, Found, Joined, Reader
@@ -112,7 +113,8 @@ def _read_file(path: Path, relative: str, cohort: Cohort, installed: tuple[Reade
         reader = _reader_of(path, installed)
         if reader is None:
             return FileRead(skipped=(Skipped(str(path), "no reader recognises it"),))
-        read = reader.read(path, options_of(cohort, relative))
+        options = options_of(cohort, relative)
+        read = with_declared_clock(reader.read(path, options), options)
         if not read.skipped and not any(part.items for part in read.found):
             return replace(read, skipped=(Skipped(str(path), f"read as {reader.title}: it holds nothing about a patient"),))
         return read

@@ -59,6 +59,10 @@ class ReadOptions:
     """Columns that are labels, splits or documentation: never read as evidence."""
     anchor: str = "admission"
     """Anchor of relative times."""
+    zone: str | None = None
+    """IANA zone of times that state none; applied after reading, by the folder walk."""
+    clock_offset_s: float = 0.0
+    """Seconds by which the clock of the device that wrote the file was behind; added after reading, by the folder walk."""
 
 
 @dataclass(frozen=True)
