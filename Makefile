@@ -28,6 +28,7 @@ bench: env
 	$(BIN)/python scripts/heart_sound_seeds.py runs/heart_sound results/heart-sound.json
 	$(BIN)/python scripts/verify_changes.py results/base-what-changed.json "$(SALUS_DATA)" > results/what-changed.txt; \
 	  status=$$?; cat results/what-changed.txt; exit $$status
+	$(BIN)/python scripts/measure_missingness.py results/missingness.json runs/base/model
 	$(BIN)/python scripts/time_questions.py results/second-question.json runs/base/model
 
 docs: env

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -103,10 +103,19 @@ def open_record(
     prefix = tuple(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
     sessions = {"write": model.backbone.session(prefix)}
     behind = item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
+    limits += _imputed(model, prepared)
     limits += _not_interpreted(record, allowed)
     done = time.perf_counter()
     seconds = {"encode": encoded_at - started, "fuse_and_prefill": done - encoded_at}
     return OpenRecord(record, model, prefix, dict[str, Session](sessions), at, behind, frozenset(prepared), tuple(limits), seconds)
+
+
+def _imputed(model: SalusModel, prepared: Collection[str]) -> Iterator[str]:
+    for name in prepared:
+        how = model.config.encoders[name].get("imputation", "none")
+        if how != "none":
+            title = registry.load("salus.modalities", name).title
+            yield f"{title[:1].upper()}{title[1:]}: missing values were filled in ({how}) before the network read them."
 
 
 def _not_interpreted(record: PatientRecord, allowed: frozenset[str]) -> Iterator[str]:
