@@ -17,7 +17,7 @@ NAMES = {
     "salus.units": {"check", "convert", "number", "printed", "words"},
     "salus.task": {"Example", "Task"},
     "salus.record.patient": {
-        "Code", "Content", "Image", "Instant", "Item", "Offset", "PatientRecord", "Plane", "ReadReport", "ReferenceRange",
+        "Code", "Content", "Image", "Instant", "Item", "Normalisation", "Offset", "PatientRecord", "Plane", "ReadReport", "ReferenceRange",
         "Signal", "Skipped", "Sound", "Source", "Volume", "item_id",
     },
     "salus.record.claims": {"forget", "modality_of"},

@@ -6,6 +6,7 @@ Takes a `Header`; gives an item whose content loads lazily. One item for each fi
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from salus.errors import FormatError, MissingExtra
 from salus.record.claims import modality_of
-from salus.record.patient import Code, Content, Image, Item, Source, item_id
+from salus.record.normalised import words as step_words
+from salus.record.patient import Code, Content, Image, Item, Normalisation, Source, item_id
 from salus.record.read.dicom_header import (
     PARSE_ERRORS,
     Header,
@@ -88,6 +90,7 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
         category="image",
         content=Content("image", partial(load_image, header.path), summary),
         remarks=_remarks(header, kind, frames),
+        normalised=tuple(_steps(header, unit, frames)),
         plane=plane_of(header, (rows, columns)) if frames == 1 else None,
     )
 
@@ -262,10 +265,34 @@ def _image_type(header: Header) -> str:
     return " ".join(texts_of(header, "ImageType")).upper()
 
 
-def _rescaled(header: Header, stored: NDArray[np.generic], index: int) -> tuple[NDArray[np.float64], float, float]:
-    bits = int(number_of(header, "BitsStored", default=8.0 * stored.dtype.itemsize) or 8)
+def _steps(header: Header, unit: str, frames: int) -> Iterator[Normalisation]:
+    """Yield what `load_image` does to the stored pixels."""
+    index = frames // 2
+    if frames > 1:
+        yield Normalisation("middle_frame", (("frame", float(index + 1)), ("of", float(frames))))
+    photometric = text_of(header, "PhotometricInterpretation")
+    if not photometric.startswith("MONOCHROME"):
+        yield Normalisation("colour", (("from", photometric),))
+        return
+    slope, intercept, _ = _slope_intercept(header, index)
+    if sequence_of(header, "ModalityLUTSequence"):
+        yield Normalisation("lookup_table")
+    elif (slope, intercept) != (1.0, 0.0):
+        yield Normalisation("rescale", (("slope", slope), ("intercept", intercept)))
+    if photometric == "MONOCHROME1" and unit == "1":
+        low, high = _stored_ends(header, 8) * slope + intercept
+        yield Normalisation("mirror", (("sum", float(low + high)),))
+
+
+def _stored_ends(header: Header, bits_by_default: int) -> NDArray[np.float64]:
+    """Return the least and the greatest value that the pixels can have as stored."""
+    bits = int(number_of(header, "BitsStored", default=bits_by_default) or 8)
     is_signed = number_of(header, "PixelRepresentation", default=0) == 1
-    ends = np.array([-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if is_signed else [0.0, 2.0**bits - 1])
+    return np.array([-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if is_signed else [0.0, 2.0**bits - 1])
+
+
+def _rescaled(header: Header, stored: NDArray[np.generic], index: int) -> tuple[NDArray[np.float64], float, float]:
+    ends = _stored_ends(header, 8 * stored.dtype.itemsize)
     if sequence_of(header, "ModalityLUTSequence"):
         values = np.asarray(apply_modality_lut(stored, header.dataset), dtype=np.float64)
         return values, float(values.min()), float(values.max())
@@ -304,7 +331,7 @@ def _remarks(header: Header, kind: str, frames: int) -> tuple[str, ...]:
     if frames > 1:
         remarks.append(f"{frames} frames: only the middle one, {frames // 2 + 1}, is read")
     if photometric == "MONOCHROME1":
-        remarks.append("MONOCHROME1: mirrored so that bright is high" if unit == "1" else "MONOCHROME1 in HU: values kept")
+        remarks.append(step_words(Normalisation("mirror")) if unit == "1" else "MONOCHROME1 in HU: values kept")
     if photometric.startswith(("YBR", "PALETTE")):
         remarks.append(f"{photometric} converted to RGB")
     if kind == "CT" and unit != HU:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salus.record.claims import modality_of
-from salus.record.patient import Code, Content, Instant, Item, Plane, Skipped, Source, Volume, item_id
+from salus.record.patient import Code, Content, Instant, Item, Normalisation, Plane, Skipped, Source, Volume, item_id
 from salus.record.read.dicom_image import DCM, load_image
 from salus.record.read.reader import Joined
 
@@ -184,6 +184,7 @@ def _volume(stack: _Stack) -> Item:
         content=Content("volume", partial(load_stack, paths, stack.affine), _summary(stack, first)),
         remarks=tuple(_remarks(stack)),
         parts=tuple(one.source for one in slices),
+        normalised=first.normalised if len({one.normalised for one in slices}) == 1 else (Normalisation("rescale_of_each_slice"),),
     )
 
 
