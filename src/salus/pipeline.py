@@ -24,8 +24,8 @@ from salus.reason.backbone import Piece, Session
 from salus.reason.facts import Fact
 from salus.reason.lists import demographics, excerpts
 from salus.reason.retrieve import Retrieved, look_up
-from salus.record.declared_clock import mixed_zones
 from salus.record.patient import ObservedTime, PatientRecord
+from salus.record.read.declared_clock import mixed_zones
 from salus.record.timeline import cut, format_time
 
 SUBJECT_FACTS = 6

@@ -22,9 +22,9 @@ from pathlib import Path
 from salus import registry
 from salus.errors import Bug, InputError, MissingExtra, SalusError, SeveralPatientsError
 from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, rule_of, subject_of, subjects_by_file, table_of
-from salus.record.declared_clock import with_declared_clock
 from salus.record.normalise import normalise
 from salus.record.patient import Item, Offset, PatientRecord, ReadReport, Skipped
+from salus.record.read.declared_clock import with_declared_clock
 from salus.record.read.reader import HEAD_BYTES, FileRead, Found, Joined, Reader
 from salus.record.read.source import file_sha256
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from salus.errors import ConfigError
 from salus.record.cohort import options_of, read_manifest
-from salus.record.declared_clock import in_zone, mixed_zones, with_declared_clock
 from salus.record.patient import Code, Instant, Item, Offset, PatientRecord, Source
+from salus.record.read.declared_clock import in_zone, mixed_zones, with_declared_clock
 from salus.record.read.folder import one_patient, read_path
 from salus.record.read.reader import FileRead, Found, ReadOptions
 from salus.record.timeline import clock, cut, parse_instant
