@@ -242,7 +242,8 @@ def test_the_order_of_files_changes_nothing(shipped: SalusModel, sample: Path, m
 
 @pytest.mark.slow
 def test_padding_changes_no_option_score(shipped: SalusModel, sample: Path) -> None:
-    """bfloat16 keeps 8 bits, and another length of batch takes another order of additions: 0.05 nats."""
+    """In float32. In bfloat16, as shipped, the logits have steps of 0.125, and another shape of batch moved a margin by two of them."""
+    shipped.float()
     record = one_patient(read_path(sample))
     question, options = "Will this patient die in hospital?", ("yes", "no")
     bare = PatientRecord("p", tuple(item for item in record.items if item.category == "demographic"))
@@ -252,4 +253,4 @@ def test_padding_changes_no_option_score(shipped: SalusModel, sample: Path) -> N
     ]
     alone = [option_logprobs(shipped, [one])[0] for one in asked]
     together = option_logprobs(shipped, asked)
-    assert np.allclose(alone, together, atol=0.05)
+    assert np.allclose(alone, together, atol=1e-3)
