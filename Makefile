@@ -31,6 +31,7 @@ bench: env
 	$(BIN)/python scripts/bccd_count.py results/bccd-count.json test
 	$(BIN)/python scripts/cough_baseline.py results/cough.json
 	$(BIN)/python scripts/measure_transcriber.py results/transcription.json  # needs espeak-ng
+	$(BIN)/python scripts/measure_missingness.py results/missingness.json runs/base/model
 	$(BIN)/python scripts/time_questions.py results/second-question.json runs/base/model
 	$(BIN)/python scripts/bench_ingestion.py "$(SALUS_DATA)" results/ingestion.json
 	$(BIN)/python scripts/fuzz_readers.py "$(SALUS_DATA)" results/fuzzing.json --seconds 3600

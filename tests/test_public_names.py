@@ -17,7 +17,7 @@ NAMES = {
     "salus.units": {"check", "convert", "number", "printed", "words"},
     "salus.task": {"Example", "Task"},
     "salus.record.patient": {
-        "Clip", "Code", "Content", "Image", "Instant", "Item", "Offset", "PatientRecord", "Plane", "Profile", "ReadReport",
+        "Clip", "Code", "Content", "Image", "Instant", "Item", "Normalisation", "Offset", "PatientRecord", "Plane", "Profile", "ReadReport",
         "ReferenceRange", "Sequences", "Signal", "Skipped", "Slide", "Sound", "Source", "Volume", "item_id",
     },
     "salus.record.claims": {"forget", "modality_of"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +25,7 @@ from salus.reason.facts import Fact
 from salus.reason.lists import demographics, excerpts
 from salus.reason.retrieve import Retrieved, look_up
 from salus.record.patient import ObservedTime, PatientRecord
+from salus.record.read.declared_clock import mixed_zones
 from salus.record.timeline import cut, format_time
 
 SUBJECT_FACTS = 6
@@ -93,6 +94,8 @@ def open_record(
         kept = cut(record, at)
         record = kept.record
         limits.append(f"Cut at {format_time(at)}: {kept.dropped_after} later and {kept.dropped_untimed} undated items were not used.")
+    if (zones := mixed_zones(record)) is not None:
+        limits.append(zones)
     allowed = model.config.interpreted if interpret is None else interpret
     prepared = model.prepare(record, allowed)
     encoded_at = time.perf_counter()
@@ -100,10 +103,19 @@ def open_record(
     prefix = tuple(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
     sessions = {"write": model.backbone.session(prefix)}
     behind = item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
+    limits += _imputed(model, prepared)
     limits += _not_interpreted(record, allowed)
     done = time.perf_counter()
     seconds = {"encode": encoded_at - started, "fuse_and_prefill": done - encoded_at}
     return OpenRecord(record, model, prefix, dict[str, Session](sessions), at, behind, frozenset(prepared), tuple(limits), seconds)
+
+
+def _imputed(model: SalusModel, prepared: Collection[str]) -> Iterator[str]:
+    for name in prepared:
+        how = model.config.encoders[name].get("imputation", "none")
+        if how != "none":
+            title = registry.load("salus.modalities", name).title
+            yield f"{title[:1].upper()}{title[1:]}: missing values were filled in ({how}) before the network read them."
 
 
 def _not_interpreted(record: PatientRecord, allowed: frozenset[str]) -> Iterator[str]:

@@ -59,9 +59,10 @@ def test_nothing_may_train_unless_said(tmp_path: Path) -> None:
         ),
         (
             "zzz: 1",
-            "Cannot read manifest 'salus-cohort.yaml': unknown key 'zzz'. Known keys: anchor, documentation, encoding, file, files, "
-            "ignore, is_evidence, label, licence, may_shape_shipped_weights, may_train, missing, modality, name, split, subject, "
-            "subject_pattern, subject_table, tables, units.",
+            "Cannot read manifest 'salus-cohort.yaml': unknown key 'zzz'. Known keys: anchor, clock_offset_s, documentation, "
+            "encoding, file, files, ignore, is_evidence, label, licence, may_shape_shipped_weights, may_train, missing, modality, name, "
+            "split, subject, "
+            "subject_pattern, subject_table, tables, units, zone.",
         ),
         (
             "may_train: perhaps",

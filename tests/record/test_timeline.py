@@ -318,3 +318,41 @@ def test_frames_after_the_prediction_time_are_cut_off() -> None:
     assert isinstance(kept, Clip) and kept.time_s.tolist() == [0.0, 0.5, 1.0] and len(kept.frames) == len(kept.is_present) == 3
     untimed = truncate(dataclasses.replace(clip, time_s=np.full(5, np.nan)), 1.0)
     assert isinstance(untimed, Clip) and len(untimed.frames) == 1
+@pytest.mark.parametrize(
+    ("observed", "recorded", "known"),
+    [
+        ("2019-03-04T10:00Z", None, True),  # nothing said: known from when it was observed
+        ("2019-03-04T10:00Z", "2019-03-04T11:00Z", True),
+        ("2019-03-04T10:00Z", "2019-03-04T12:00Z", True),
+        ("2019-03-04T10:00Z", "2019-03-04T12:01Z", False),
+        ("2019-03-04T10:00Z", "2019-03-04", False),  # perhaps in the evening
+        ("2019-03-04T10:00Z", "2019-03-03", True),
+        ("2019-03-04T13:00Z", "2019-03-04T11:00Z", False),  # planned: written down, not yet observed
+        ("2019-03-04T10:00Z", "2019-03-04T13:30+02:00", True),
+    ],
+)
+def test_what_was_issued_later_was_not_known(observed, recorded, known):
+    one = item("lab", at(observed), recorded_at=at(recorded) if recorded else None)
+    left = cut(PatientRecord("p", (one,)), at("2019-03-04T12:00Z"))
+    assert (len(left.record.items), left.dropped_after) == (int(known), int(not known))
+
+
+def test_a_time_of_recording_on_another_clock_cannot_be_told():
+    lab = item("lab", hours(1), recorded_at=at("2019-03-04T11:00Z"))
+    other = item("other", hours(1))
+    assert cut(PatientRecord("p", (lab, other)), hours(2)).dropped_untimed == 1
+    assert cut(PatientRecord("p", (lab, other), {"admission": ADMITTED}), hours(2)).record.items == (lab, other)
+
+
+@given(records, st.none() | times, times)
+def test_a_time_of_recording_never_adds_what_the_cut_left_out(record, recorded, now):
+    try:
+        plain = {each.id for each in cut(record, now).record.items}
+    except ConfigError:
+        return
+    late = dataclasses.replace(record, items=tuple(dataclasses.replace(each, recorded_at=recorded) for each in record.items))
+    try:
+        left = {each.id for each in cut(late, now).record.items}
+    except ConfigError:  # now nothing can be compared
+        left = set()
+    assert left <= plain

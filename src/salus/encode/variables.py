@@ -17,11 +17,13 @@ from torch.nn import functional
 
 from salus.encode.encoder import Prepared
 from salus.encode.summary import STATISTICS, gridded, summarise
+from salus.errors import ConfigError
 from salus.record.normalise import is_usable
 from salus.record.patient import Item
 from salus.record.variables import series_key
 
 GRID_POINTS = 127
+IMPUTATIONS = ("none", "forward_fill", "train_median")
 
 
 class QuantileNormaliser(nn.Module):
@@ -48,6 +50,29 @@ class QuantileNormaliser(nn.Module):
         up_to = torch.searchsorted(self.grid, x, right=True)
         rank = ((below + up_to) / 2 + 0.5) / (GRID_POINTS + 1)
         return torch.where(features.isnan(), features, torch.special.ndtri(rank).T)
+
+
+def with_median(normal: Tensor, quantiles: Tensor) -> Tensor:
+    """Return normal scores with 0, the training median, for what is missing; a feature that training never saw stays missing.
+
+    Args:
+        normal: (n, features), NaN for missing.
+        quantiles: (features, Q) of `QuantileNormaliser`, all zero for a feature that was never seen.
+    """
+    is_known = quantiles.ne(0).any(-1)
+    return torch.where(normal.isnan() & is_known, 0.0, normal)
+
+
+def carried_forward(grid: Tensor) -> Tensor:
+    """Return a grid (B, S, V) in which an empty step holds the last value before it; steps before the first value stay NaN.
+
+    Example:
+        >>> carried_forward(torch.tensor([[[float("nan")], [5.0], [float("nan")]]])).flatten().tolist()
+        [nan, 5.0, 5.0]
+    """
+    steps = torch.arange(grid.shape[1], device=grid.device).view(1, -1, 1)
+    last = torch.where(grid.isnan(), -1, steps).cummax(dim=1).values
+    return torch.where(last < 0, grid, grid.gather(1, last.clamp_min(0)))
 
 
 class Block(nn.Module):
@@ -159,6 +184,7 @@ class VariableEncoder(nn.Module):
         steps: int = 24,
         dropout: float = 0.3,
         variable_dropout: float = 0.15,
+        imputation: str = "none",
     ) -> None:
         """Build from settings.
 
@@ -172,8 +198,17 @@ class VariableEncoder(nn.Module):
             steps: steps of the grid.
             dropout: on residual branches and tokens.
             variable_dropout: chance in training that a variable is told as never measured.
+            imputation: `none`: what is missing is told as missing. `forward_fill`: the grid's last value is carried into its empty
+                steps. `train_median`: whatever is missing counts as the median of the training patients. A choice other than `none`
+                stands in the model folder and in every answer.
+
+        Raises:
+            ConfigError: the imputation is none of these.
         """
         super().__init__()
+        if imputation not in IMPUTATIONS:
+            raise ConfigError(f"Cannot use imputation {imputation!r}: choose one of {', '.join(IMPUTATIONS)}.")
+        self.imputation = imputation
         self.width, self.tokens, self.pooled_tokens = width, members + grid_members, members + grid_members
         self.window_h, self.steps = window_h, steps
         self.categories = {key: tuple(words) for key, words in (categories or {}).items()}
@@ -235,10 +270,15 @@ class VariableEncoder(nn.Module):
         """Return values (B, N, D) and mask (B, N), True where anything was measured."""
         features = arrays["features"]
         normal = self.normal(features)
+        if self.imputation == "train_median":
+            normal = with_median(normal.flatten(1), self.normaliser.grid).view_as(normal)
         pooled = [member(normal) for member in self.members]
         if len(self.grid_members):
-            grid = arrays["grid"]
-            flat = self.grid_normaliser(grid.flatten(0, 1)).view_as(grid)
+            grid = carried_forward(arrays["grid"]) if self.imputation == "forward_fill" else arrays["grid"]
+            flat = self.grid_normaliser(grid.flatten(0, 1))
+            if self.imputation == "train_median":
+                flat = with_median(flat, self.grid_normaliser.grid)
+            flat = flat.view_as(grid)
             still = normal[:, :, STATISTICS.index("last")]
             pooled += [member(flat, still) for member in self.grid_members]
         is_measured = features.isfinite().flatten(1).any(1)

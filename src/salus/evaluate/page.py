@@ -31,7 +31,7 @@ def render_page(result: Mapping[str, Any]) -> str:
     Args:
         result: `command`, `commit`, `date`, `data_hashes`, `split_hashes`, `prompts`, `load_report`, `rows` (each with the
             keys of `ROW_KEYS`) and `curves` (task → `roc` [[fpr, tpr]], `reliability` [{mean_predicted, observed, n}],
-            `risk_coverage` [[coverage, risk]]).
+            `risk_coverage` [[coverage, risk]], `missing` {what is left out: [[share, AUROC, low, high]]}).
 
     Raises:
         ConfigError: there are no rows, or a row lacks a key: a figure without its n and interval is not shown.
@@ -170,6 +170,10 @@ def _charts(name: str, curves: Mapping[str, Any]) -> list[Markup]:
     if risk := _points(curves.get("risk_coverage", ())):
         labels = ("coverage: share of questions answered", "risk: share of these that are wrong")
         charts.append(xy_plot([Curve("most confident first", risk)], title=f"Risk and coverage, {name}", labels=labels))
+    if missing := curves.get("missing"):
+        lines = [Curve(words, _points(row[:2] for row in rows)) for words, rows in missing.items()]
+        labels = ("share that was left out", "AUROC")
+        charts.append(xy_plot(lines, title=f"Missing evidence, {name}", labels=labels))
     return [Markup(chart) for chart in charts]
 
 

@@ -18,6 +18,8 @@ Takes a YAML file, by habit `salus-cohort.yaml` beside the data (found there by 
         units: {hr: /min}               # UCUM, for columns that state none
         anchor: admission
         missing: [-99]                  # numbers that mean "not measured"
+        zone: Europe/Berlin             # IANA zone of times that state none; else they are taken as UTC
+        clock_offset_s: 37              # the device's clock was 37 s behind; every time of the file is moved, and says so
     tables:                             # not evidence, unless `is_evidence: true`; then only the other columns are read
       metadata.csv:
         file: image
@@ -38,6 +40,7 @@ from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import dacite
 import yaml
@@ -47,6 +50,8 @@ from salus.record.read.reader import ReadOptions
 from salus.units import check
 
 FILE_NAME = "salus-cohort.yaml"
+MOST_OFFSET_S = 100 * 366 * 86_400.0
+"""A device whose battery failed may have started at 1970 again."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,10 @@ class FileRule:
     """Numbers that a table writes where nothing was measured."""
     encoding: str | None = None
     """Character set of texts that are not UTF-8: `iso-8859-1`, `windows-1252`, `gb18030`."""
+    zone: str | None = None
+    """IANA zone (`Europe/Berlin`) of times that state none; without it they are taken as UTC."""
+    clock_offset_s: float = 0.0
+    """Seconds by which the device's clock was behind (ahead: negative); added to every time of the file."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,12 @@ def _refuse_broken_rules(cohort: Cohort, manifest: str) -> None:
                 raise ConfigError(
                     f"{failed}: subject_table {rule.subject_table!r} has no 'file' and 'subject' columns under 'tables'. Declare both."
                 )
+        if rule.zone is not None and rule.zone not in available_timezones():
+            close = difflib.get_close_matches(rule.zone, available_timezones(), n=1)
+            advice = f"Did you mean {close[0]!r}?" if close else "Write an IANA name such as 'Europe/Berlin' (pip install tzdata has them)."
+            raise ConfigError(f"{failed}: zone {rule.zone!r} is unknown. {advice}")
+        if not abs(rule.clock_offset_s) <= MOST_OFFSET_S:
+            raise ConfigError(f"{failed}: clock_offset_s is {rule.clock_offset_s:g}. Give seconds, at most {MOST_OFFSET_S:g} either way.")
         for column, unit in rule.units.items():
             try:
                 check(unit, where=f"{column!r}")
@@ -195,6 +210,8 @@ def options_of(cohort: Cohort, relative: str) -> ReadOptions:
         anchor=rule.anchor,
         missing=frozenset(float(code) for code in rule.missing),
         encoding=rule.encoding,
+        zone=rule.zone,
+        clock_offset_s=rule.clock_offset_s,
     )
 
 

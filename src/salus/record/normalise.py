@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 
 from salus import units
 from salus.errors import UnitError
-from salus.record.patient import Item, ReferenceRange
+from salus.record.normalised import words
+from salus.record.patient import Item, Normalisation, ReferenceRange
 from salus.record.variables import Variable, variable_of
 
 NOT_USED = "shown, not used"
@@ -46,6 +48,13 @@ def _converted(value: float, variable: Variable, from_unit: str) -> float:
     return units.convert(value, from_unit, variable.unit, molar_mass_g_mol=variable.molar_mass_g_mol, valence=valence)
 
 
+@cache
+def _line(variable: Variable, from_unit: str) -> tuple[float, float]:
+    """Return factor and start of a conversion; units differ by these and nothing more."""
+    offset = _converted(0.0, variable, from_unit)
+    return _converted(1.0, variable, from_unit) - offset, offset
+
+
 def _in_unit_of(variable: Variable, item: Item, value: float) -> Item:
     """Return the item in the variable's unit, or marked as not usable when its own unit does not lead there."""
     wanted = units.words(variable.unit) or variable.unit
@@ -58,9 +67,13 @@ def _in_unit_of(variable: Variable, item: Item, value: float) -> Item:
     except UnitError:
         remark = f"unit {item.unit!r} does not convert to {wanted}: {NOT_USED}"
         return replace(item, remarks=(*item.remarks, remark))
-    same_number = converted == value and units.words(item.unit) == units.words(variable.unit)
-    remarks = item.remarks if same_number else (*item.remarks, f"converted from {units.printed(value, item.unit)}")
-    return replace(item, value=converted, unit=variable.unit, reference_range=reference_range, remarks=remarks)
+    changed = replace(item, value=converted, unit=variable.unit, reference_range=reference_range)
+    if converted == value and units.words(item.unit) == units.words(variable.unit):
+        return changed
+    scale, offset = _line(variable, item.unit)
+    given = (("from_value", value), ("from_unit", item.unit), ("scale", scale), ("offset", offset))
+    step = Normalisation("unit", given)
+    return replace(changed, remarks=(*item.remarks, words(step)), normalised=(*item.normalised, step))
 
 
 def _normalised(item: Item, variable: Variable) -> Item:

@@ -251,6 +251,15 @@ class ReferenceRange:
 
 
 @dataclass(frozen=True)
+class Normalisation:
+    """One step between what the source wrote and what the item holds; words and undoing in `salus.record.normalised`."""
+
+    step: str
+    """`unit`, `rescale`, `mirror`, `middle_frame`, …"""
+    parameters: tuple[tuple[str, float | str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Item:
     """One thing known about the patient."""
 
@@ -279,6 +288,10 @@ class Item:
     """Where a picture lies in the patient, if its file says so; of a volume, its first slice."""
     parts: tuple[Source, ...] = ()
     """Files that it was joined from, in the order of their places; empty for an item of one file."""
+    recorded_at: ObservedTime | None = None
+    """When it was written down, issued or received, if the file says so: before that nobody knew it. None: with `observed_at`."""
+    normalised: tuple[Normalisation, ...] = ()
+    """What was done to the value or content, in that order."""
 
     @property
     def files(self) -> frozenset[str]:

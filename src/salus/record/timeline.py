@@ -2,7 +2,8 @@
 
 Takes a `PatientRecord`; gives seconds per item, or the record as it was known at a prediction time. A time of precision `day`,
 `month` or `year` is an interval; `minute` and `second` are points. A zone that a source leaves out was taken as UTC by the
-reader. Leaves out resampling, and when a fact was written down (`recorded_at`): an item counts from when it was observed.
+reader. An item is known from when it was observed and written down (`recorded_at`); without the second, from the first. Leaves
+out windows and resampling (`salus.record.series`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Cut:
 
     record: PatientRecord
     dropped_after: int
-    """Items that were, or may have been, observed after the prediction time."""
+    """Items that were, or may have been, observed or written down after the prediction time."""
     dropped_untimed: int
     """Items without a time, or whose time cannot be compared with the prediction time."""
 
@@ -176,12 +177,14 @@ def _seconds_between(start: ObservedTime, end: ObservedTime, anchors: Mapping[st
 
 
 def cut(record: PatientRecord, prediction_time: ObservedTime) -> Cut:
-    """Return the record as it was known at the prediction time; nothing observed later is left.
+    """Return the record as it was known at the prediction time; nothing observed or written down later is left.
 
-    An item stays only if the latest moment that its time may mean is not after the prediction time. A prediction time that names
-    a day, month or year means the end of it. An end that lies later is hidden and the status set back; a status that tells of
-    an end without saying when is hidden if the record goes on after the prediction time. A waveform or sound that runs across the
-    prediction time is truncated there. Demographic items without a time stay; the anchors stay, for they only join the clocks.
+    An item stays only if the latest moments that its times may mean are not after the prediction time: when it was observed, and
+    when it was recorded. Where a source does not say when it was recorded, it counts as known from when it was observed. A
+    prediction time that names a day, month or year means the end of it. An end that lies later is hidden and the status set back; a
+    status that tells of an end without saying when is hidden if the record goes on after the prediction time. A waveform or sound
+    that runs across the prediction time is truncated there. Demographic items without a time stay; the anchors stay, for they only
+    join the clocks.
 
     Raises:
         ConfigError: the prediction time cannot be compared with any time in the record.
@@ -216,10 +219,14 @@ def _anchor_words(prediction_time: ObservedTime, timed: list[Item]) -> str:
 
 
 def _until(item: Item, now: ObservedTime, anchors: Mapping[str, datetime]) -> float | None:
-    """Return how many seconds before `now` the item was certainly observed; negative: perhaps later; None: cannot be told."""
+    """Return how many seconds before `now` the item was certainly known; negative: perhaps later; None: cannot be told."""
     if item.observed_at is None:
         return None
-    return _seconds_between(earliest(item.observed_at) if _is_birth(item) else latest(item.observed_at), now, anchors)
+    observed = _seconds_between(earliest(item.observed_at) if _is_birth(item) else latest(item.observed_at), now, anchors)
+    if item.recorded_at is None or observed is None:
+        return observed
+    recorded = _seconds_between(latest(item.recorded_at), now, anchors)
+    return None if recorded is None else min(observed, recorded)
 
 
 def _is_birth(item: Item) -> bool:
@@ -227,7 +234,7 @@ def _is_birth(item: Item) -> bool:
 
 
 def _goes_on_after(item: Item, now: ObservedTime, anchors: Mapping[str, datetime]) -> bool:
-    margins = [_seconds_between(latest(time), now, anchors) for time in (item.observed_at, item.ended_at) if time is not None]
+    margins = [_seconds_between(latest(time), now, anchors) for time in (item.observed_at, item.ended_at, item.recorded_at) if time]
     return any(margin is not None and margin < 0 for margin in margins)
 
 

@@ -20,7 +20,7 @@ from pydicom.uid import (
 from tests.record.read.made_dicom import made
 
 from salus.errors import FormatError, InputError, MissingExtra
-from salus.record.patient import Image, Item, Signal
+from salus.record.patient import Image, Instant, Item, Signal
 from salus.record.read.dicom import READER
 from salus.record.read.dicom_header import parse_datetime
 from salus.record.read.reader import ReadOptions
@@ -317,3 +317,10 @@ def test_lossy_jpeg_of_12_bits_says_what_decodes_it() -> None:
     """No extra of Salus decodes it; advice to install one would be wrong."""
     with pytest.raises(FormatError, match=r"lossy JPEG of 12 bits. Store it losslessly, or run: pip install pylibjpeg-libjpeg"):
         read(sample("JPEG-lossy.dcm"))
+
+
+def test_a_derived_picture_is_known_from_when_it_was_made() -> None:
+    image = next(item for item in read(sample("CT_small.dcm")) if item.content)
+    header = pydicom.dcmread(sample("CT_small.dcm"), stop_before_pixels=True)
+    for time, kind in ((image.observed_at, "Acquisition"), (image.recorded_at, "Content")):
+        assert isinstance(time, Instant) and f"{time.at:%Y%m%d%H%M%S}" == header[f"{kind}Date"].value + header[f"{kind}Time"].value[:6]

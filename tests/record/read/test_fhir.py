@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from salus.errors import FormatError, InputError
-from salus.record.patient import Instant
+from salus.record.patient import Instant, PatientRecord
 from salus.record.read import fhir
 from salus.record.read.fhir import READER
 from salus.record.read.reader import HEAD_BYTES, ReadOptions
+from salus.record.timeline import cut, parse_instant
 
 UCUM = "http://unitsofmeasure.org"
 PATIENT = {
@@ -584,3 +585,23 @@ def test_real_bundles_are_read_whole(salus_data):
         for name in patients[0]["name"]:
             assert name["family"] not in written
             assert patients[0]["birthDate"] not in repr(found.items[:2])
+
+
+def test_a_result_is_known_from_when_it_was_issued(tmp_path):
+    given_at = {"effectiveDateTime": "2019-03-04T10:00:00Z"}
+    parts = [
+        observation(valueInteger=5, **given_at, issued="2019-03-04T15:00:00.250Z"),
+        observation(valueInteger=6, id="2", **given_at, meta={"lastUpdated": "2024-01-01T00:00:00Z"}),
+        {"resourceType": "Condition", "subject": SUBJECT, "code": {"text": "x"}, "onsetDateTime": "2010", "recordedDate": "2019-03-05"},
+    ]
+    result = read(tmp_path, bundle(*parts, PATIENT))
+    first, second, condition = result.found[0].items[:3]
+    assert first.recorded_at == Instant(datetime(2019, 3, 4, 15, tzinfo=UTC))
+    assert (second.recorded_at, condition.recorded_at.precision) == (None, "day")
+    record = PatientRecord("p", (first, second, condition))
+    assert cut(record, parse_instant("2019-03-04T12:00Z")).record.items == (second,)
+
+
+def test_a_time_of_issue_that_is_none_is_a_refusal_of_that_resource(tmp_path):
+    result = read(tmp_path, bundle(observation(valueInteger=5, issued="soon"), PATIENT))
+    assert any("issued is not a date or time" in reason for reason in reasons(result))

@@ -293,10 +293,23 @@ def observed_at(header: Header) -> Instant | None:
     """
     stated_zone = text_of(header, "TimezoneOffsetFromUTC")
     stamps = [text_of(header, "AcquisitionDateTime")]
-    for kind in ("Acquisition", "Content", "Series", "Study"):
-        date = text_of(header, f"{kind}Date").replace(".", "").replace("-", "")
-        stamps.append(date + text_of(header, f"{kind}Time").replace(":", "") if len(date) == 8 else "")
+    stamps += [_stamp(header, kind) for kind in ("Acquisition", "Content", "Series", "Study")]
     return next((found for stamp in stamps if (found := parse_datetime(stamp, stated_zone)) is not None), None)
+
+
+def recorded_at(header: Header) -> Instant | None:
+    """Return when the content was made: of a picture that is computed from others, later than their acquisition; None if not stated.
+
+    Instance creation is not used: a program that copies or strips a file writes it anew.
+
+    Source: DICOM PS3.3 C.7.6.1.1 (Content Date: "the date the image pixel data creation started").
+    """
+    return parse_datetime(_stamp(header, "Content"), text_of(header, "TimezoneOffsetFromUTC"))
+
+
+def _stamp(header: Header, kind: str) -> str:
+    date = text_of(header, f"{kind}Date").replace(".", "").replace("-", "")
+    return date + text_of(header, f"{kind}Time").replace(":", "") if len(date) == 8 else ""
 
 
 def parse_datetime(stamp: str, stated_zone: str = "") -> Instant | None:

@@ -22,7 +22,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from salus.errors import FormatError, MissingExtra
 from salus.record.claims import modality_of
-from salus.record.patient import Code, Content, Image, Item, Source, item_id
+from salus.record.normalised import words as step_words
+from salus.record.patient import Code, Content, Image, Item, Normalisation, Source, item_id
 from salus.record.read.dicom_header import (
     PARSE_ERRORS,
     Header,
@@ -30,6 +31,7 @@ from salus.record.read.dicom_header import (
     numbers_of,
     observed_at,
     read_header,
+    recorded_at,
     sequence_of,
     sop_class,
     text_of,
@@ -89,12 +91,14 @@ def image_item(header: Header, sha256: str, options: ReadOptions) -> Item:
         code=Code(DCM, kind, words),
         source=Source(str(header.path), sha256, locator),
         observed_at=observed_at(header),
+        recorded_at=recorded_at(header),
         category="image",
         content=Content("image", partial(load_image, header.path), summary),
         remarks=(
             *((f"{frames} frames: only the middle one, {frames // 2 + 1}, is read",) if frames > 1 else ()),
             *image_remarks(header, kind),
         ),
+        normalised=tuple(_steps(header, unit, frames)),
         plane=plane_of(header, (rows, columns)) if frames == 1 else None,
     )
 
@@ -365,10 +369,34 @@ def _image_type(header: Header) -> str:
     return " ".join(texts_of(header, "ImageType")).upper()
 
 
-def _rescaled(header: Header, stored: NDArray[np.generic], index: int) -> tuple[NDArray[np.float64], float, float]:
-    bits = int(number_of(header, "BitsStored", default=8.0 * stored.dtype.itemsize) or 8)
+def _steps(header: Header, unit: str, frames: int) -> Iterator[Normalisation]:
+    """Yield what `load_image` does to the stored pixels."""
+    index = frames // 2
+    if frames > 1:
+        yield Normalisation("middle_frame", (("frame", float(index + 1)), ("of", float(frames))))
+    photometric = text_of(header, "PhotometricInterpretation")
+    if not photometric.startswith("MONOCHROME"):
+        yield Normalisation("colour", (("from", photometric),))
+        return
+    slope, intercept, _ = _slope_intercept(header, index)
+    if sequence_of(header, "ModalityLUTSequence"):
+        yield Normalisation("lookup_table")
+    elif (slope, intercept) != (1.0, 0.0):
+        yield Normalisation("rescale", (("slope", slope), ("intercept", intercept)))
+    if photometric == "MONOCHROME1" and unit == "1":
+        low, high = _stored_ends(header, 8) * slope + intercept
+        yield Normalisation("mirror", (("sum", float(low + high)),))
+
+
+def _stored_ends(header: Header, bits_by_default: int) -> NDArray[np.float64]:
+    """Return the least and the greatest value that the pixels can have as stored."""
+    bits = int(number_of(header, "BitsStored", default=bits_by_default) or 8)
     is_signed = number_of(header, "PixelRepresentation", default=0) == 1
-    ends = np.array([-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if is_signed else [0.0, 2.0**bits - 1])
+    return np.array([-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if is_signed else [0.0, 2.0**bits - 1])
+
+
+def _rescaled(header: Header, stored: NDArray[np.generic], index: int) -> tuple[NDArray[np.float64], float, float]:
+    ends = _stored_ends(header, 8 * stored.dtype.itemsize)
     if sequence_of(header, "ModalityLUTSequence"):
         values = np.asarray(apply_modality_lut(stored, header.dataset), dtype=np.float64)
         return values, float(values.min()), float(values.max())
@@ -408,7 +436,7 @@ def image_remarks(header: Header, kind: str) -> tuple[str, ...]:
     photometric = text_of(header, "PhotometricInterpretation")
     unit = _unit(header, kind)
     if photometric == "MONOCHROME1":
-        remarks.append("MONOCHROME1: mirrored so that bright is high" if unit == "1" else "MONOCHROME1 in HU: values kept")
+        remarks.append(step_words(Normalisation("mirror")) if unit == "1" else "MONOCHROME1 in HU: values kept")
     if photometric.startswith(("YBR", "PALETTE")):
         remarks.append(f"{photometric} converted to RGB")
     if kind == "CT" and unit != HU:

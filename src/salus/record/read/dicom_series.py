@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from salus.errors import FormatError
 from salus.record.claims import modality_of
-from salus.record.patient import Code, Content, Instant, Item, Plane, Skipped, Source, Volume, item_id
+from salus.record.patient import Code, Content, Instant, Item, Normalisation, Plane, Skipped, Source, Volume, item_id
 from salus.record.read.dicom_image import DCM, load_image
 from salus.record.read.reader import Joined
 
@@ -177,6 +177,7 @@ def _volume(stack: Stack) -> Item:
     paths = tuple(None if one is None else Path(one.source.path) for one in stack.slices)
     kind = first.code.code
     times = [one.observed_at for one in slices if isinstance(one.observed_at, Instant)]
+    made = [one.recorded_at for one in slices if isinstance(one.recorded_at, Instant)]
     folder = Path(first.source.path).parent
     return Item(
         id=item_id(digest, "volume"),
@@ -184,11 +185,13 @@ def _volume(stack: Stack) -> Item:
         code=Code(DCM, kind, VOLUMES[kind]),
         source=Source(str(folder), digest, f"series of {len(slices)} slices"),
         observed_at=max(times, key=lambda time: time.at) if times else None,  # before its last slice there was no volume
+        recorded_at=max(made, key=lambda time: time.at) if made else None,
         category="image",
         content=Content("volume", partial(load_stack, paths, stack.affine), summary_of(stack, VOLUMES[kind])),
         remarks=tuple(remarks_on(stack)),
         plane=plane_in(first),
         parts=tuple(one.source for one in slices),
+        normalised=first.normalised if len({one.normalised for one in slices}) == 1 else (Normalisation("rescale_of_each_slice"),),
     )
 
 

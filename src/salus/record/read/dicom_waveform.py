@@ -16,7 +16,7 @@ from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
 from salus.record.patient import Code, Content, Item, Signal, Source, item_id
 from salus.record.read.channels import claim_keys, distinct, signal_remarks
-from salus.record.read.dicom_header import Header, number_of, observed_at, read_header, sequence_of, text_of
+from salus.record.read.dicom_header import Header, number_of, observed_at, read_header, recorded_at, sequence_of, text_of
 from salus.record.read.dicom_image import DCM
 from salus.record.read.leads import in_millivolts, lead_name, ucum_of
 from salus.record.read.reader import ReadOptions
@@ -80,6 +80,7 @@ def _group_items(header: Header, index: int, of_file: tuple[str, str], options: 
                 code=Code(DCM, kind, "ECG" if kind == "ECG" else "waveform"),
                 source=Source(str(header.path), sha256, place),
                 observed_at=observed_at(header),
+                recorded_at=recorded_at(header),
                 category="waveform",
                 content=Content("signal", partial(load_waveform, header.path, index, options, tuple(rows)), summary),
                 remarks=(*_skew_remarks(header, index), *remarks),

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from salus.errors import FormatError, InputError
 from salus.record.claims import modality_of
-from salus.record.patient import Instant, Item, Skipped, Source, item_id
+from salus.record.patient import Instant, Item, ObservedTime, Skipped, Source, item_id
 from salus.record.read.fhir_documents import Surroundings
 from salus.record.read.fhir_fields import Fields, fields, reference_keys, text
 from salus.record.read.fhir_observation import Draft, Mapped
+from salus.record.read.fhir_recorded import recorded_at
 from salus.record.read.fhir_resources import INPATIENT, MAPPINGS, SUPPORTING, encounter_class, map_patient
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
@@ -122,8 +123,9 @@ def read(path: Path, options: ReadOptions) -> FileRead:
     items: dict[str | None, list[Item]] = {subject: [] for subject in index.subjects}
     stays: dict[str | None, list[datetime]] = {}
     companions: dict[Path, None] = {}
-    for entry, mapped, subject in _read_entries(entries(), index, around, tally):
-        items.setdefault(subject, []).extend(_item(draft, entry, path, sha256, options) for draft in mapped.drafts)
+    for entry, mapped, subject, recorded in _read_entries(entries(), index, around, tally):
+        made = (_item(draft, entry, path, sha256, recorded) for draft in mapped.drafts)
+        items.setdefault(subject, []).extend(made)
         companions.update(dict.fromkeys(mapped.companions))
         admitted = _admitted_at(entry, mapped)
         if admitted is not None:
@@ -141,8 +143,8 @@ def read(path: Path, options: ReadOptions) -> FileRead:
 
 def _read_entries(
     entries: Iterator[Entry], index: Index, around: Surroundings, tally: Tally
-) -> Iterator[tuple[Entry, Mapped, str | None]]:
-    """Yield each readable resource with what it gave and whom it is about; note the others."""
+) -> Iterator[tuple[Entry, Mapped, str | None, ObservedTime | None]]:
+    """Yield each readable resource with what it gave, whom it is about and when it was recorded; note the others."""
     seen: set[str] = set()
     for entry in entries:
         if entry.deleted is not None:
@@ -165,12 +167,13 @@ def _read_entries(
                 raise FormatError(f"status is {entry.resource['status']}")
             subject = _subject(entry, index)
             mapped = MAPPINGS[kind](entry.resource, around)
+            recorded = recorded_at(entry.resource)
         except InputError as error:
             tally.refuse(kind, entry.locator, str(error))
             continue
         for place, reason in mapped.refusals:
             tally.refuse(kind, entry.locator + place, reason)
-        yield entry, mapped, subject
+        yield entry, mapped, subject, recorded
 
 
 def _subject(entry: Entry, index: Index) -> str | None:
@@ -222,7 +225,7 @@ def _index(entries: Callable[[], Iterator[Entry]]) -> Index:
     return Index(patients, frozenset(subjects), supporting)
 
 
-def _item(draft: Draft, entry: Entry, path: Path, sha256: str, options: ReadOptions) -> Item:
+def _item(draft: Draft, entry: Entry, path: Path, sha256: str, recorded: ObservedTime | None) -> Item:
     locator = entry.locator + draft.within
     return Item(
         id=item_id(sha256, locator),
@@ -238,6 +241,7 @@ def _item(draft: Draft, entry: Entry, path: Path, sha256: str, options: ReadOpti
         category=draft.category,
         reference_range=draft.reference_range,
         remarks=draft.remarks,
+        recorded_at=recorded,
     )
 
 

@@ -24,6 +24,7 @@ from salus.errors import Bug, InputError, MissingExtra, SalusError, SeveralPatie
 from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, rule_of, subject_of, subjects_by_file, table_of
 from salus.record.normalise import normalise
 from salus.record.patient import Item, Offset, PatientRecord, ReadReport, Skipped
+from salus.record.read.declared_clock import with_declared_clock
 from salus.record.read.reader import HEAD_BYTES, FileRead, Found, Joined, Reader
 from salus.record.read.source import file_sha256
 
@@ -112,7 +113,8 @@ def _read_file(path: Path, relative: str, cohort: Cohort, installed: tuple[Reade
         reader = _reader_of(path, installed)
         if reader is None:
             return FileRead(skipped=(Skipped(str(path), "no reader recognises it"),))
-        read = reader.read(path, options_of(cohort, relative))
+        options = options_of(cohort, relative)
+        read = with_declared_clock(reader.read(path, options), options)
         if not read.skipped and not any(part.items for part in read.found):
             return replace(read, skipped=(Skipped(str(path), f"read as {reader.title}: it holds nothing about a patient"),))
         return read

@@ -63,6 +63,10 @@ class ReadOptions:
     """Numbers that mean "not measured" in a table, such as -99."""
     encoding: str | None = None
     """Character set of a text that has no byte-order mark; None: UTF-8."""
+    zone: str | None = None
+    """IANA zone of times that state none; applied after reading, by the folder walk."""
+    clock_offset_s: float = 0.0
+    """Seconds by which the clock of the device that wrote the file was behind; added after reading, by the folder walk."""
 
 
 @dataclass(frozen=True)
