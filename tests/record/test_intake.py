@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,13 +65,17 @@ def test_what_no_reader_knows_is_left_out_unless_the_patient_is_named(folder: Pa
 
 
 @pytest.mark.data
-def test_signals_go_with_their_header(salus_data: Path) -> None:
-    folder = salus_data / "ecg_wfdb_samples"
-    subjects, refused = patients_of_files(folder)
-    headers = [path for path in subjects if path.endswith(".hea")]
-    signals = [path for path in subjects if path.endswith(".dat")]
-    assert headers and len(signals) == len(headers), [one.reason for one in refused]
-    assert all(subjects[path] == subjects[path.removesuffix(".dat") + ".hea"] for path in signals)
+def test_signals_go_with_their_header(salus_data: Path, tmp_path: Path) -> None:
+    """A record of one header, and one whose segments have names of their own, each in its patient's folder."""
+    samples = salus_data / "ecg_wfdb_samples"
+    shutil.copytree(samples / "multi-segment" / "041s", tmp_path / "p1")
+    (tmp_path / "p2").mkdir()
+    for path in samples.rglob("100.*"):
+        shutil.copy(path, tmp_path / "p2")
+    subjects, refused = patients_of_files(tmp_path)
+    assert [one.reason for one in refused] == []
+    assert subjects == {path.relative_to(tmp_path).as_posix(): path.parent.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert sum(path.endswith(".dat") for path in subjects) >= 2
 
 
 def test_a_cut_list_goes_on(folder: Path, store: Store, done: StoredList) -> None:

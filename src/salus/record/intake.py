@@ -115,9 +115,11 @@ def patients_of_files(
         for item in record.items:
             for file in item.files:
                 subjects[file].add(record.subject_id)
+    read = tuple(subjects)
     for companion in report.companions:
-        same = {file for file in subjects if Path(file).with_suffix("") == Path(companion).with_suffix("")}
-        subjects[companion] = set().union(*(subjects[file] for file in same))
+        beside = [file for file in read if Path(file).parent == Path(companion).parent]
+        same = [file for file in beside if Path(file).with_suffix("") == Path(companion).with_suffix("")]
+        subjects[companion] = set().union(*(subjects[file] for file in same or beside))  # segments have names of their own
     known, refused = dict[str, str](), [each for each in report.skipped if each.path not in subjects]
     for file, owners in sorted(subjects.items()):
         if len(owners) == 1 and UNASSIGNED not in owners:
