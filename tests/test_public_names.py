@@ -10,8 +10,8 @@ import pytest
 NAMES = {
     "salus": {"__version__"},
     "salus.errors": {
-        "Bug", "ConfigError", "ContextLengthError", "FormatError", "InputError", "MissingExtra", "ModelError", "SalusError",
-        "SeveralPatientsError", "UnitError", "UserFixable",
+        "Bug", "ConfigError", "ContextLengthError", "DamagedError", "FormatError", "InputError", "MissingExtra", "ModelError",
+        "SalusError", "SeveralPatientsError", "StoreError", "UnitError", "UserFixable", "WrongKeyError",
     },
     "salus.registry": {"forget", "load", "names"},
     "salus.units": {"check", "convert", "number", "printed", "words"},

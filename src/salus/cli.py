@@ -17,6 +17,9 @@ HELP = {
     "demo": "make a sample patient and ask about it",
     "train": "make a model from a recipe",
     "evaluate": "measure a model on its tasks, with intervals",
+    "store": "keep patients' files sealed by a key for each patient: put, get, verify, forget",
+    "index": "write one row for each item of every patient, in Parquet",
+    "encode": "put a whole cohort through a model's encoders, on one process or on a Ray cluster",
     "plugins": "list installed modalities, readers and tasks",
 }
 """One line for each built-in command, so that help needs no import; a plug-in command shows its name."""

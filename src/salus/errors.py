@@ -7,6 +7,9 @@
     │   │   ├── UnitError      a unit is unknown, or cannot be converted
     │   │   └── SeveralPatientsError   one patient is wanted, several are there
     │   ├── ConfigError        a recipe, manifest or command line is wrong
+    │   ├── StoreError         a store or its key ring cannot give or take something
+    │   │   ├── DamagedError   the stored bytes are not those that were written
+    │   │   └── WrongKeyError  the key is not the one that sealed it
     │   ├── ModelError         a model folder is incomplete or does not fit
     │   ├── MissingExtra       an optional package is needed
     │   └── ContextLengthError the question does not fit the language model
@@ -46,6 +49,18 @@ class SeveralPatientsError(InputError):
 
 class ConfigError(UserFixable):
     """A recipe, cohort manifest, plug-in or command line is wrong."""
+
+
+class StoreError(UserFixable):
+    """A store or its key ring cannot give or take something."""
+
+
+class DamagedError(StoreError):
+    """Stored bytes are not those that were written: changed, cut short, or in another order."""
+
+
+class WrongKeyError(StoreError):
+    """The key is not the one that sealed the object, the store or the key ring."""
 
 
 class ModelError(UserFixable):

@@ -383,6 +383,8 @@ def _steps(header: Header, unit: str, frames: int) -> Iterator[Normalisation]:
         yield Normalisation("lookup_table")
     elif (slope, intercept) != (1.0, 0.0):
         yield Normalisation("rescale", (("slope", slope), ("intercept", intercept)))
+    if is_pet(header) and (factor := uptake_of(header).factor) != 1.0:
+        yield Normalisation("rescale", (("slope", factor), ("intercept", 0.0)))
     if photometric == "MONOCHROME1" and unit == "1":
         low, high = _stored_ends(header, 8) * slope + intercept
         yield Normalisation("mirror", (("sum", float(low + high)),))

@@ -1,0 +1,112 @@
+"""`salus store put|get|verify|forget`: keeps patients' files sealed, in a folder or an object store, and gives them back."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from salus.errors import ConfigError
+from salus.record.intake import Gate, StoredList, get_files, patients_of_files, put_files
+from salus.record.keys import KeyRing
+from salus.record.patient import Skipped
+from salus.record.sealed import opaque
+from salus.record.store import Store, refuse_inside
+
+SHOWN = 20
+"""Files that were not stored, and problems, of which each is shown."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = "Keep patients' files sealed by a key for each patient, in a folder or an object store, and give them back."
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    put = actions.add_parser("put", help="store files; again after a crash, it goes on")
+    put.add_argument("path", type=Path, help="file or folder")
+    put.add_argument("--patient", metavar="ID", help="all files are this patient's (default: as the files or the manifest say)")
+    put.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
+    get = actions.add_parser("get", help="write stored files below a folder, each whole and checked")
+    get.add_argument("out", type=Path, help="folder to write to")
+    get.add_argument("--patient", metavar="ID", help="this patient's files only")
+    actions.add_parser("verify", help="read every object and name what is damaged or missing")
+    forget = actions.add_parser("forget", help="erase a patient: delete the key, then the objects")
+    forget.add_argument("patient", metavar="ID", help="the patient's id, as it was stored")
+    for action in actions.choices.values():
+        action.add_argument("--store", required=True, metavar="URL", help="folder, or a URL such as s3://bucket/prefix")
+        action.add_argument("--keys", required=True, type=Path, metavar="FILE", help="key ring, outside the store (put makes a new one)")
+        action.add_argument("--master", type=Path, metavar="FILE", help="its master key, best on another disk (default: KEYS.master)")
+        action.add_argument("--list", type=Path, metavar="FILE", help="what came from where (default: KEYS.list.jsonl)")
+
+
+def run(args: argparse.Namespace, *, gate: Gate | None = None) -> int:
+    """Run one action; return 0, or 1 when `verify` found something, or `put` left a file out.
+
+    Args:
+        args: the parsed command line.
+        gate: what every file passes before it is stored (de-identification); None: files are stored as they are.
+
+    Raises:
+        StoreError: the store or the key ring cannot give or take something.
+        ConfigError: a file of keys lies inside the store or is open to others.
+    """
+    listed: Path = args.list or args.keys.with_name(args.keys.name + ".list.jsonl")
+    master: Path | None = args.master
+    for path in (args.keys, listed, *([master] if master else [])):
+        refuse_inside(args.store, path)
+    is_new = args.action == "put" and not args.keys.exists()
+    if args.action != "put" and not listed.exists() and args.action != "forget":
+        raise ConfigError(f"Cannot use list '{listed.name}': no such file. Name the list that 'salus store put' wrote with --list.")
+    store = Store(args.store, KeyRing(args.keys, master, may_make=args.action == "put"))
+    console, done = Console(highlight=False, soft_wrap=True), StoredList(listed)
+    if is_new:
+        paths = f"{store.keys.path} and {store.keys.master_path}"
+        console.print(f"New key ring: {paths}. Without both nothing can be read: copy them, apart from the store.", markup=False)
+    if args.action == "put":
+        return _put(args, store, done, console, gate)
+    if args.action == "get":
+        wanted = [one for one in done.lines.values() if args.patient in (None, one.subject_id)]
+        if not wanted:
+            raise ConfigError(f"Cannot get files: '{listed.name}' lists none of that patient. Check the id.")
+        console.print(f"{sum(1 for _ in get_files(store, wanted, args.out))} files written to {args.out}", markup=False)
+        return 0
+    if args.action == "forget":
+        count = store.forget(args.patient)
+        done.drop(args.patient)
+        console.print(f"Erased: the key, and {count} objects. Copies of the key ring made before still hold the key: renew them.")
+        return 0
+    return _verify(store, done, console)
+
+
+def _put(args: argparse.Namespace, store: Store, done: StoredList, console: Console, gate: Gate | None) -> int:
+    root = args.path if args.path.is_dir() else args.path.parent
+    subjects, refused = patients_of_files(args.path, patient=args.patient, manifest=args.manifest)
+    left_out, stored = list(refused), 0
+    for one in put_files(store, root, subjects, done, gate=gate):
+        if isinstance(one, Skipped):
+            left_out.append(one)
+        else:
+            stored += 1
+    console.print(f"{stored} files of {len(set(subjects.values()))} patients stored; {len(left_out)} not stored", markup=False)
+    for each in left_out[:SHOWN]:
+        shown = Path(each.path).relative_to(root) if Path(each.path).is_relative_to(root) else Path(each.path)
+        console.print(f"  not stored: {shown}: {each.reason}", markup=False)
+    if len(left_out) > SHOWN:
+        console.print(f"  and {len(left_out) - SHOWN} more; 'salus inspect' names them")
+    return 1 if left_out else 0
+
+
+def _verify(store: Store, done: StoredList, console: Console) -> int:
+    found = store.verify()
+    missing = [one for one in done.lines.values() if not store.has(one.subject_id, one.address)]
+    console.print(f"{found.objects} objects, {found.content_bytes} bytes of content read and checked; {found.cleared} leftovers cleared")
+    for problem in found.problems[:SHOWN]:
+        console.print(f"  {problem.kind}: {problem.place}: {problem.why}", markup=False)
+    for one in missing[:SHOWN]:
+        console.print(f"  missing: object {opaque(one.address)} of patient {store.keys.tag_of(one.subject_id)[:12]}", markup=False)
+    kinds = Counter(problem.kind for problem in found.problems)
+    if missing:
+        kinds["missing"] = len(missing)  # type: ignore[index]
+    console.print(", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "Everything that is listed is there, and whole.")
+    return 1 if kinds else 0

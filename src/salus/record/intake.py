@@ -1,0 +1,209 @@
+"""From a folder of files to the store, and back: whose file each is, and a list of what came from where.
+
+Takes a path, a `Store` and a list file; gives addresses and what was not stored, with the reason. A file of several patients is refused:
+it could not be erased with one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from salus.errors import ConfigError, InputError, StoreError
+from salus.record.durable import create_once, fsync_folder, move_into_place
+from salus.record.patient import Skipped
+from salus.record.read.folder import UNASSIGNED, read_path
+from salus.record.sealed import opaque
+from salus.record.store import Store
+
+Gate = Callable[[Path, str], AbstractContextManager[Path]]
+"""What de-identification hangs on to: from a file and its patient's id to the file that is stored in its place, there while the context is
+open. Raises `InputError` when the file must not be stored as it is: then it is not, and the reason is reported."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One line of the list: a file, and where it is now."""
+
+    path: str
+    """Below the folder that was stored, with `/`."""
+    subject_id: str
+    address: str
+
+
+class StoredList:
+    """The list of what came from where: one JSON object a line, on the disk after each file.
+
+    CAUTION: it names patients and their files. Keep it as the keys are kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a list, or make one, for its owner alone.
+
+        Raises:
+            ConfigError: it is not such a list. A last line that a crash cut short is dropped.
+        """
+        self.path = path
+        create_once(path, b"")
+        whole, self.lines = 0, dict[str, Stored]()
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    one = Stored(**json.loads(line))
+                except (ValueError, TypeError):
+                    raise ConfigError(f"Cannot use list '{path.name}': line {number} is not one that 'salus store put' wrote.") from None
+                whole += len(line)
+                self.lines[one.path] = one
+        if whole < path.stat().st_size:
+            os.truncate(path, whole)
+
+    def add(self, one: Stored) -> None:
+        """Note a stored file, on the disk before this returns."""
+        if self.lines.get(one.path) == one:
+            return
+        with self.path.open("ab") as stream:
+            stream.write(_line(one))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.lines[one.path] = one
+
+    def drop(self, subject_id: str) -> None:
+        """Take a patient's lines out; the file is replaced at once."""
+        self.lines = {path: one for path, one in self.lines.items() if one.subject_id != subject_id}
+        number, name = tempfile.mkstemp(dir=self.path.parent, prefix=".new-")
+        with os.fdopen(number, "wb") as stream:
+            stream.writelines(_line(one) for one in self.lines.values())
+            stream.flush()
+            os.fsync(number)
+        move_into_place(Path(name), self.path)
+
+
+def _line(one: Stored) -> bytes:
+    return (json.dumps(asdict(one), ensure_ascii=False) + "\n").encode()
+
+
+def patients_of_files(
+    path: Path, *, patient: str | None = None, manifest: Path | None = None
+) -> tuple[dict[str, str], tuple[Skipped, ...]]:
+    """Return whose each file is, by its path below the folder, and the files of which that cannot be said.
+
+    Args:
+        path: a file, or a folder.
+        patient: all files are this patient's, also those that no reader knows; None: as the files and the cohort manifest say.
+        manifest: cohort manifest.
+
+    Raises:
+        InputError: there is no such path.
+        ConfigError: the manifest is wrong.
+    """
+    root = path if path.is_dir() else path.parent
+    if patient is not None:
+        files = _regular_files(path)
+        return {file.relative_to(root).as_posix(): patient for file in files}, ()
+    report = read_path(path, manifest=manifest)
+    subjects: dict[str, set[str]] = defaultdict(set)
+    for record in report.patients:
+        for item in record.items:
+            for file in item.files:
+                subjects[file].add(record.subject_id)
+    read = tuple(subjects)
+    for companion in report.companions:
+        beside = [file for file in read if Path(file).parent == Path(companion).parent]
+        same = [file for file in beside if Path(file).with_suffix("") == Path(companion).with_suffix("")]
+        subjects[companion] = set().union(*(subjects[file] for file in same or beside))  # segments have names of their own
+    known, refused = dict[str, str](), [each for each in report.skipped if each.path not in subjects]
+    for file, owners in sorted(subjects.items()):
+        if len(owners) == 1 and UNASSIGNED not in owners:
+            known[Path(file).relative_to(root).as_posix()] = owners.pop()
+        else:
+            why = f"it holds {len(owners)} patients: split it, one file a patient" if len(owners) > 1 else "nothing says whose it is"
+            refused.append(Skipped(file, why))
+    return known, tuple(refused)
+
+
+def _regular_files(path: Path) -> Sequence[Path]:
+    if not path.exists():
+        raise InputError(f"Cannot read '{path.name}': no such file or folder. Check the path.")
+    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+
+
+def put_files(
+    store: Store, root: Path, subjects: Mapping[str, str], done: StoredList, *, gate: Gate | None = None
+) -> Iterator[Stored | Skipped]:
+    """Store files one by one and yield each as it is acknowledged, or why it was not stored; run again, it ends what was cut short.
+
+    Args:
+        store: where to.
+        root: the folder that the paths are below.
+        subjects: path → patient's id, as `patients_of_files` gives.
+        done: the list that each stored file is added to.
+        gate: what a file passes before it is stored; None: it is stored as it is.
+
+    Raises:
+        StoreError: the store cannot take more.
+    """
+    erased = {subject_id for subject_id in set(subjects.values()) if store.keys.is_erased(store.keys.tag_of(subject_id))}
+    for relative, subject_id in subjects.items():
+        if subject_id in erased:
+            yield Skipped(str(root / relative), "its patient was erased; new data of this patient needs a new id")
+            continue
+        try:
+            if gate is None:
+                address = _put_file(store, root / relative, subject_id)
+            else:
+                with gate(root / relative, subject_id) as passed:
+                    address = _put_file(store, passed, subject_id)
+        except InputError as error:
+            yield Skipped(str(root / relative), str(error))
+            continue
+        one = Stored(relative, subject_id, address)
+        done.add(one)
+        yield one
+
+
+def _put_file(store: Store, path: Path, subject_id: str) -> str:
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot be opened: {error.strerror}") from None
+    with stream:
+        return store.put(subject_id, stream)
+
+
+def get_files(store: Store, wanted: Sequence[Stored], out: Path) -> Iterator[Path]:
+    """Write stored files below a folder and yield each; a file appears whole and checked, or not at all.
+
+    Raises:
+        StoreError: an object cannot be read, or a file of another content is there already.
+        ConfigError: a path of the list leads out of the folder.
+    """
+    for one in wanted:
+        relative = PurePosixPath(one.path)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ConfigError(
+                "Cannot write a file of the list: its path leads out of the folder. Use the list that 'salus store put' wrote."
+            )
+        final = out / relative
+        if final.exists():
+            raise StoreError(f"Cannot write object {opaque(one.address)}: a file of that name is there. Name an empty folder.")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(dir=final.parent, prefix=".new-")
+        try:
+            with os.fdopen(number, "wb") as stream, store.open(one.subject_id, one.address) as content:
+                shutil.copyfileobj(content, stream, 1 << 20)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).replace(final)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        fsync_folder(final.parent)
+        yield final

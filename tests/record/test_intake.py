@@ -1,0 +1,138 @@
+"""From a folder to the store and back: every file has one owner or is left out with the reason; a cut list goes on; the gate holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from salus.errors import ConfigError, DamagedError, InputError, StoreError
+from salus.record.intake import Stored, StoredList, get_files, patients_of_files, put_files
+from salus.record.keys import KeyRing
+from salus.record.patient import Skipped
+from salus.record.store import Store
+
+WARD = "patient,time_h,heart_rate [/min]\n{},1,88\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "files"
+    (root / "a" / "deep").mkdir(parents=True)
+    (root / "a" / "ward.csv").write_text(WARD.format("p1"))
+    (root / "a" / "deep" / "ward.csv").write_text(WARD.format("p1") + "p1,2,90\n")
+    (root / "b.csv").write_text(WARD.format("p2"))
+    return root
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"), KeyRing(tmp_path / "ring", may_make=True))
+
+
+@pytest.fixture
+def done(tmp_path: Path) -> StoredList:
+    return StoredList(tmp_path / "list.jsonl")
+
+
+def test_there_and_back(folder: Path, store: Store, done: StoredList, tmp_path: Path) -> None:
+    subjects, refused = patients_of_files(folder)
+    assert subjects == {"a/ward.csv": "p1", "a/deep/ward.csv": "p1", "b.csv": "p2"} and refused == ()
+    assert len([one for one in put_files(store, folder, subjects, done) if isinstance(one, Stored)]) == 3
+    again = StoredList(done.path)
+    assert again.lines == done.lines and done.path.stat().st_mode & 0o777 == 0o600
+    out = tmp_path / "out"
+    assert len(list(get_files(store, list(again.lines.values()), out))) == 3
+    for relative in subjects:
+        assert (out / relative).read_bytes() == (folder / relative).read_bytes()
+
+
+def test_a_file_of_two_patients_is_refused(folder: Path) -> None:
+    (folder / "both.csv").write_text(WARD.format("p1") + "p2,1,90\n")
+    subjects, refused = patients_of_files(folder)
+    assert "both.csv" not in subjects
+    assert [(Path(one.path).name, one.reason) for one in refused] == [("both.csv", "it holds 2 patients: split it, one file a patient")]
+
+
+def test_what_no_reader_knows_is_left_out_unless_the_patient_is_named(folder: Path) -> None:
+    (folder / "odd.xyz").write_bytes(b"\0\1\2odd")
+    subjects, refused = patients_of_files(folder)
+    assert "odd.xyz" not in subjects and [one.reason for one in refused] == ["no reader recognises it"]
+    assert patients_of_files(folder, patient="p7")[0]["odd.xyz"] == "p7"
+
+
+@pytest.mark.data
+def test_signals_go_with_their_header(salus_data: Path, tmp_path: Path) -> None:
+    """A record of one header, and one whose segments have names of their own, each in its patient's folder."""
+    samples = salus_data / "ecg_wfdb_samples"
+    shutil.copytree(samples / "multi-segment" / "041s", tmp_path / "p1")
+    (tmp_path / "p2").mkdir()
+    for path in samples.rglob("100.*"):
+        shutil.copy(path, tmp_path / "p2")
+    subjects, refused = patients_of_files(tmp_path)
+    assert [one.reason for one in refused] == []
+    assert subjects == {path.relative_to(tmp_path).as_posix(): path.parent.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert sum(path.endswith(".dat") for path in subjects) >= 2
+
+
+def test_a_cut_list_goes_on(folder: Path, store: Store, done: StoredList) -> None:
+    subjects, _ = patients_of_files(folder)
+    list(put_files(store, folder, subjects, done))
+    whole = done.path.read_bytes()
+    done.path.write_bytes(whole[:-10])
+    again = StoredList(done.path)
+    assert len(again.lines) == 2
+    list(put_files(store, folder, subjects, again))
+    assert done.path.read_bytes() == whole and store.verify().objects == 3
+
+
+def test_a_list_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("call the ward\n")
+    with pytest.raises(ConfigError, match=r"^Cannot use list 'notes.txt': line 1 is not one that 'salus store put' wrote.$"):
+        StoredList(tmp_path / "notes.txt")
+
+
+def test_the_gate_decides_what_is_stored(folder: Path, store: Store, done: StoredList, tmp_path: Path) -> None:
+    @contextmanager
+    def gate(path: Path, subject_id: str) -> Iterator[Path]:
+        if path.name == "b.csv":
+            raise InputError("a name is left in it")
+        clean = tmp_path / "clean"
+        clean.write_bytes(b"clean of " + subject_id.encode())
+        yield clean
+        clean.unlink()
+
+    subjects, _ = patients_of_files(folder)
+    found = list(put_files(store, folder, subjects, done, gate=gate))
+    assert [one.reason for one in found if isinstance(one, Skipped)] == ["a name is left in it"]
+    assert {path: store.open(one.subject_id, one.address).read() for path, one in done.lines.items()} == {
+        "a/deep/ward.csv": b"clean of p1", "a/ward.csv": b"clean of p1",
+    }  # fmt: skip
+
+
+def test_a_file_that_cannot_be_opened_is_left_out(folder: Path, store: Store, done: StoredList) -> None:
+    found = list(put_files(store, folder, {"gone.csv": "p1", "b.csv": "p2"}, done))
+    assert isinstance(found[0], Skipped) and found[0].reason == "cannot be opened: No such file or directory"
+    assert list(done.lines) == ["b.csv"]
+
+
+def test_a_damaged_object_leaves_no_file(folder: Path, store: Store, done: StoredList, tmp_path: Path) -> None:
+    list(put_files(store, folder, {"b.csv": "p2"}, done))
+    held = next(path for path in Path(store.root, "objects").rglob("*") if path.is_file())
+    held.write_bytes(held.read_bytes()[:-1])
+    with pytest.raises(DamagedError):
+        list(get_files(store, list(done.lines.values()), tmp_path / "out"))
+    assert list((tmp_path / "out").rglob("*")) == []
+
+
+def test_nothing_is_overwritten_and_nothing_leaves_the_folder(folder: Path, store: Store, done: StoredList, tmp_path: Path) -> None:
+    list(put_files(store, folder, {"b.csv": "p2"}, done))
+    one = done.lines["b.csv"]
+    with pytest.raises(StoreError, match=f"^Cannot write object {one.address[:12]}: a file of that name is there. Name an empty folder.$"):
+        list(get_files(store, [one], folder))
+    for path in ("../b.csv", "/b.csv", "a/../../b.csv"):
+        with pytest.raises(ConfigError, match=r"its path leads out of the folder"):
+            list(get_files(store, [Stored(path, "p2", one.address)], tmp_path / "out"))
