@@ -43,6 +43,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -c constraints.txt -e '.[images,train,evaluate,docs,dev]'
+	$(PIP) -c constraints.txt -e '.[images,deidentify,train,evaluate,docs,dev]'
 	$(PIP) --no-deps $(EMBEDDED)
 	@touch .venv/.installed-demo $@
