@@ -50,8 +50,13 @@ class Cleaned:
     """(kind, action) → how often."""
 
 
-def clean(text: str, subject: Subject) -> Cleaned:
+def clean(text: str, subject: Subject, *, moves_dates: bool = True) -> Cleaned:
     """Return a text in which every found identifier is replaced.
+
+    Args:
+        text: any length.
+        subject: whose it is, and what finds identifiers.
+        moves_dates: whether a found date moves; else it gets a tag as anything found.
 
     Example:
         >>> subject = Subject(Key(bytes(32)), "p")
@@ -62,7 +67,7 @@ def clean(text: str, subject: Subject) -> Cleaned:
     pieces: list[str] = []
     counts: Counter[tuple[str, str]] = Counter()
     position = 0
-    dates = {(found.start, found.end): found for found in find_dates(text)}
+    dates = {(found.start, found.end): found for found in find_dates(text)} if moves_dates else {}
     for hit in found_by(subject.recognisers, text):
         if any(start < hit.end and hit.start < end for start, end in kept):
             continue
