@@ -49,6 +49,6 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -c constraints.txt -e '.[images,video,speech,omics,signals,documents,events,store,cluster,train,evaluate,docs,bench,dev]'
+	$(PIP) -c constraints.txt -e '.[all,dev]'
 	$(PIP) --no-deps $(EMBEDDED)
 	@touch .venv/.installed-demo $@

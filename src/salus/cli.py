@@ -13,6 +13,7 @@ from salus.errors import REPORT_AT, UserFixable
 HELP = {
     "inspect": "show what a file or folder holds, per patient, and what was skipped",
     "export": "write what a file or folder holds as a dataset in the format of others",
+    "deidentify": "write a de-identified copy of a folder, checked",
     "ask": "answer a question about one patient's record, with evidence",
     "demo": "make a sample patient and ask about it",
     "train": "make a model from a recipe",

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from salus.generate.answer import Answer
 from salus.generate.report import ReportSection, write_report
 from salus.pipeline import ask, open_record
 from salus.reason.lists import measured_by_item
+from salus.record.deidentify.shown import shown_of
 from salus.record.patient import PatientRecord, ReadReport
 from salus.record.read.folder import one_patient, read_path
 from salus.record.timeline import parse_prediction_time
@@ -40,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", metavar="PATH_OR_HUB_ID", help="where the model's language model lies (default: as the model says)")
     parser.add_argument("--json", action="store_true", help="print JSON, write no report")
     parser.add_argument("--report", type=Path, default=Path("report.html"), metavar="FILE", help="report to write (default: report.html)")
+    parser.add_argument(
+        "--deidentify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write the report without the patient's key, file names and identifiers in notes (default: yes)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,13 +81,18 @@ def run(args: argparse.Namespace) -> int:
         tree = [answer.to_json() for answer in answers]
         print(json.dumps(tree[0] if len(tree) == 1 else tree, indent=1, ensure_ascii=False))
         return 0
-    _report(args.report, opened.record, answers, report)
+    _report(args.report, opened.record, answers, report, is_deidentified=args.deidentify)
     console.print(f"Report: {args.report.resolve()}")
     return 0
 
 
-def _report(path: Path, record: PatientRecord, answers: Sequence[Answer], report: ReadReport) -> None:
-    write_report(path, [ReportSection(f"Patient {record.subject_id}", record, answers, report.skipped, measured_by_item(record))])
+def _report(path: Path, record: PatientRecord, answers: Sequence[Answer], report: ReadReport, *, is_deidentified: bool) -> None:
+    measured, skipped = measured_by_item(record), report.skipped
+    if is_deidentified:
+        shown = shown_of(record)
+        answers = [replace(shown.tree(answer), question=shown.note(answer.question)) for answer in answers]
+        record, skipped = shown.record(record), shown.skipped(report.skipped)
+    write_report(path, [ReportSection(f"Patient {record.subject_id}", record, answers, skipped, measured)])
 
 
 def parse_options(text: str | None) -> tuple[str, ...]:

@@ -1,0 +1,348 @@
+"""The gate at intake: a folder in, a de-identified copy out, or nothing.
+
+Takes a folder, a key and an output folder; gives a report with counts and reasons, never values. A file is delivered only when the
+check afterwards finds nothing in it. The copy appears whole, by one rename; a run that is killed leaves only files that end in `.part`,
+in a hidden folder. What maps new names to old ones stands beside the key, not in the output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from salus import __version__
+from salus.errors import Bug, ConfigError, InputError, SalusError
+from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, subject_of, subjects_by_file
+from salus.record.deidentify.formats import Format, ending_of, format_of, survey_hl7
+from salus.record.deidentify.key import Key, read_key
+from salus.record.deidentify.kinds import Kind, Recogniser
+from salus.record.deidentify.pixels import build_text_finder
+from salus.record.deidentify.work import Done, Person, TextFinder, Work
+from salus.record.read.folder import DOCUMENTATION, UNASSIGNED, readers
+
+REPORT_NAME = "deidentification.json"
+LIMITS = (
+    "Recognisers miss things: see docs/deidentification.md for the measured recall. This is no statement that the data are anonymous.",
+    "Dates are moved by one number of days for each patient, so intervals and times of day stay; a year alone is kept.",
+    "Voxels and faces are not changed. Speech is refused. Handwriting is not read.",
+)
+Status = Literal["delivered", "failed", "refused", "documentation"]
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What happened to one file, without its name."""
+
+    id: str
+    format: str
+    status: Status
+    reasons: tuple[str, ...] = ()
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    files: tuple[FileReport, ...]
+    patients: int
+    mapping: Path
+    """Where the names that the new ones stand for are kept, beside the key."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every file but documentation was delivered."""
+        return all(each.status in ("delivered", "documentation") for each in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a tree of counts and reasons."""
+        totals: Counter[tuple[str, str]] = Counter()
+        for each in self.files:
+            totals.update(each.counts)
+        return {
+            "salus": __version__,
+            "patients": self.patients,
+            "files": [
+                {
+                    "id": each.id,
+                    "format": each.format,
+                    "status": each.status,
+                    "reasons": list(each.reasons),
+                    "counts": _listed(each.counts),
+                    "notices": list(each.notices),
+                }
+                for each in self.files
+            ],
+            "totals": _listed(totals),
+            "statuses": dict(Counter(each.status for each in self.files)),
+            "limits": list(LIMITS),
+        }
+
+
+def _listed(counts: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    return [{"kind": kind, "action": action, "count": count} for (kind, action), count in sorted(counts.items()) if count]
+
+
+@dataclass
+class _Run:
+    """What the parts of one run share."""
+
+    root: Path
+    staging: Path
+    key: Key
+    cohort: Cohort
+    finder: Callable[[], TextFinder]
+    more: tuple[Recogniser, ...]
+    formats: dict[Path, Format] = field(default_factory=dict)
+    people: dict[Path, tuple[Person, ...]] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
+    known: dict[str, dict[Kind, frozenset[str]]] = field(default_factory=dict)
+    given: dict[Path, str] = field(default_factory=dict)
+    reports: list[FileReport] = field(default_factory=list)
+    mapping: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def id_of(self, path: Path) -> str:
+        """Return a file's opaque id."""
+        made = f"f{self.key.code('file', path.relative_to(self.root).as_posix())}"
+        self.mapping[made] = path.relative_to(self.root).as_posix()
+        return made
+
+    def note(self, path: Path, known: str, status: Status, reasons: Sequence[str] = ()) -> None:
+        """Report a file that is not delivered."""
+        self.reports.append(FileReport(self.id_of(path), known, status, tuple(_without_name(each, path) for each in reasons)))
+
+
+def deidentify_folder(
+    root: Path,
+    out: Path,
+    key_file: Path,
+    *,
+    manifest: Path | None = None,
+    finder: Callable[[], TextFinder] = build_text_finder,
+    more: Sequence[Recogniser] = (),
+) -> Report:
+    """Write a de-identified copy of a folder, whole or not at all, and return what was done.
+
+    Args:
+        root: folder to read; nothing in it is changed.
+        out: folder to make; it must not exist.
+        key_file: file with the key, outside of both; made when absent.
+        manifest: cohort manifest, by default the one in the folder.
+        finder: builds what finds burned-in text.
+        more: recognisers beside the own ones.
+
+    Raises:
+        InputError: there is no such folder.
+        ConfigError: the output exists, lies in the input, or holds the key.
+        MissingExtra: a format needs a package that is not installed.
+        Bug: a format failed with an error that it should have explained.
+    """
+    _refuse_places(root, out, key_file)
+    key = read_key(key_file)
+    found = manifest or (root / FILE_NAME if (root / FILE_NAME).is_file() else None)
+    cohort = read_manifest(found) if found else Cohort()
+    staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-", suffix=".part"))
+    try:
+        run = _Run(root, staging, key, cohort, finder, tuple(more))
+        _survey(run)
+        covered: set[Path] = set()
+        for path in sorted(run.formats, key=lambda each: (run.formats[each].title != "WFDB record", each)):
+            if path not in covered:
+                covered.update(_deliver(path, run))
+        covered_ids = {run.id_of(path) for path in covered}
+        run.reports = sorted((each for each in run.reports if each.id not in covered_ids), key=lambda each: each.id)
+        _write_manifest(run)
+        mapping = key_file.with_name(f"{key_file.name}.map.json")
+        report = Report(tuple(run.reports), len(set(run.same.values())), mapping)
+        (staging / f"{REPORT_NAME}.part").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+        _write_private(
+            mapping, {"files": run.mapping, "subjects": {f"p{key.code('subject', each)}": each for each in sorted(set(run.same.values()))}}
+        )
+        for part in sorted(staging.rglob("*.part")):
+            part.rename(part.with_suffix(""))
+        staging.chmod(0o755)
+        staging.rename(out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return report
+
+
+def _refuse_places(root: Path, out: Path, key_file: Path) -> None:
+    if not root.is_dir():
+        raise InputError(f"Cannot de-identify '{root}': no such folder. Give a folder.")
+    inside, to, key = root.resolve(), out.resolve(), key_file.resolve()
+    if out.exists():
+        raise ConfigError(f"Cannot write to '{out}': it exists. Name a folder that does not.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"Cannot write to '{out}': there is no folder '{out.parent}'. Make it first.")
+    if to == inside or inside in to.parents:
+        raise ConfigError(f"Cannot write to '{out}': it lies inside the folder that is read. Name another place.")
+    if to == key or to in key.parents or inside in key.parents:
+        raise ConfigError("Cannot use this key file: it lies inside the folder that is read or written. Keep the key apart from the data.")
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file() or path.is_symlink())
+
+
+def _survey(run: _Run) -> None:
+    """Find the format of each file, who is named in it, and which keys mean one patient."""
+    installed = readers()
+    hl7: list[Person] = []
+    for path in _files(run.root):
+        relative = path.relative_to(run.root)
+        if path.name == FILE_NAME or (not any(part.startswith(".") for part in relative.parts) and DOCUMENTATION.fullmatch(path.name)):
+            run.note(path, "", "documentation", ("documentation or manifest: not copied",))
+        elif any(part.startswith(".") for part in relative.parts) or path.is_symlink():
+            run.note(path, "", "refused", ("a hidden file or a link: not copied",))
+        elif path.stat().st_size == 0:
+            run.note(path, "", "refused", ("empty file",))
+        elif (known := format_of(path, installed)) is None:
+            with path.open("rb") as stream:
+                is_hl7 = stream.read(4) == b"MSH|"
+            hl7 += survey_hl7(path) if is_hl7 else ()
+            run.note(path, "HL7 v2" if is_hl7 else "", "refused", ("its format cannot be de-identified: not copied",))
+        else:
+            try:
+                run.people[path] = tuple(known.survey(path))
+                run.formats[path] = known
+            except InputError as error:
+                run.note(path, known.title, "failed", (str(error),))
+    _join([person for people in run.people.values() for person in people] + hl7, run)
+    _assign(run)
+
+
+def _join(people: Sequence[Person], run: _Run) -> None:
+    """Give each patient one key: two keys are one patient when a record number of one is a key or number of the other."""
+    parent: dict[str, str] = {}
+
+    def top(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    patients = [person for person in people if person.key]
+    for person in patients:
+        for alias in person.aliases:
+            first, second = sorted((top(person.key), top(alias)))
+            parent[second] = first
+    keys = {person.key for person in patients}
+    chief = (
+        {top(key): min(each for each in keys if top(each) == top(key)) for key in keys}
+        if len(keys) < 1000
+        else {top(key): top(key) for key in keys}
+    )
+    run.same.update({key: chief[top(key)] for key in keys})
+    everybody = [person for person in people if not person.key]
+    for person in patients:
+        _add(run.known.setdefault(run.same[person.key], {}), person)
+        _add(run.known[run.same[person.key]], Person("", {Kind.RECORD: person.aliases}))
+    for subject in run.known:
+        for person in everybody:
+            _add(run.known[subject], person)
+
+
+def _add(known: dict[Kind, frozenset[str]], person: Person) -> None:
+    for kind, values in person.values.items():
+        known[kind] = known.get(kind, frozenset()) | values
+
+
+def _assign(run: _Run) -> None:
+    """Say whose each file is, as reading does: its own key, the manifest's, the only patient's, or its folder's."""
+    by_file = subjects_by_file(run.cohort, run.root) if any(rule.subject_table for rule in run.cohort.files.values()) else {}
+    subjects = set(run.same.values())
+    only = next(iter(subjects)) if len(subjects) == 1 else None
+    for path in run.formats:
+        relative = path.relative_to(run.root)
+        own = next((person.key for person in run.people[path] if person.key), None)
+        named = (
+            own
+            or subject_of(run.cohort, relative.as_posix(), by_file)
+            or only
+            or (relative.parts[0] if len(relative.parts) > 1 else UNASSIGNED)
+        )
+        run.given[path] = run.same.setdefault(named, named)
+        known = run.known.setdefault(run.given[path], {})
+        if not own:
+            known[Kind.RECORD] = known.get(Kind.RECORD, frozenset()) | ({named} - {UNASSIGNED})
+
+
+def _deliver(path: Path, run: _Run) -> tuple[Path, ...]:
+    """De-identify one file into the staging folder, check it, and return what else it covered."""
+    known, relative = run.formats[path], path.relative_to(run.root).as_posix()
+    made = run.id_of(path)
+    work = Work(run.key, run.given[path], run.known, run.same, options_of(run.cohort, relative), run.finder, run.more)
+    folder = run.staging / work.pseudonym
+    folder.mkdir(exist_ok=True)
+    target = folder / f"{made}.{ending_of(path, known)}.part"
+    done: Done | None = None
+    try:
+        done = known.clean(path, target, work)
+        reasons = tuple(known.check(path, target, work))
+    except InputError as error:
+        reasons = (str(error),)
+    except SalusError:
+        raise
+    except Exception as error:
+        raise Bug(f"Cannot de-identify a {known.title} file: {type(error).__name__}. Report it, with the file's format.") from error
+    if reasons or done is None:
+        for part in folder.glob(f"{made}.*"):
+            part.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        run.note(path, known.title, "failed", reasons)
+        return done.companions if done else ()
+    run.reports.append(FileReport(made, known.title, "delivered", (), done.counts, done.notices))
+    _keep_options(run, work, target)
+    return done.companions
+
+
+def _keep_options(run: _Run, work: Work, target: Path) -> None:
+    options = work.options
+    rule = {"modality": options.modality} if options.modality else {}
+    if options.units:
+        rule["units"] = dict(options.units)  # type: ignore[assignment]
+    if rule:
+        run.rules[target.relative_to(run.staging).as_posix().removesuffix(".part")] = {**rule, "anchor": options.anchor}
+
+
+def _write_manifest(run: _Run) -> None:
+    """Write the manifest of the copy: what was declared of each file, under its new name."""
+    if run.rules:
+        tree = {
+            "name": "de-identified",
+            "licence": run.cohort.licence,
+            "may_train": run.cohort.may_train,
+            "may_shape_shipped_weights": run.cohort.may_shape_shipped_weights,
+            "files": run.rules,
+        }
+        (run.staging / f"{FILE_NAME}.part").write_text(yaml.safe_dump(tree, sort_keys=True), encoding="utf-8")
+
+
+def _without_name(reason: str, path: Path) -> str:
+    """Return a reason without the file's name, which may hold a person's."""
+    for name in sorted({str(path), path.name, path.stem}, key=len, reverse=True):
+        reason = reason.replace(f"'{name}'", "the file").replace(name, "the file") if len(name) > 2 else reason
+    return re.sub(r"\s+", " ", reason)
+
+
+def _write_private(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(tree, stream, indent=1)
+    part.replace(path)

@@ -1,0 +1,179 @@
+"""The gate: a copy that is whole and checked or not there, a report without values, and refusals by reason."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image, PngImagePlugin
+from tests.record.read.made_dicom import made
+
+from salus.cohorts.sample_patient import write_sample_patient
+from salus.commands import deidentify as command
+from salus.errors import ConfigError, InputError, MissingExtra
+from salus.record.deidentify import formats, gate
+from salus.record.deidentify.gate import deidentify_folder
+from salus.record.deidentify.presidio import build_presidio
+from salus.record.deidentify.work import Box
+from salus.record.read.folder import read_path
+
+NOTE = "Mr. Quimby (MRN 00412977) was seen by Dr. Okonkwo on 2021-03-01. Call 212-555-0148."
+SECRETS = ("Quimby", "00412977", "Okonkwo", "2021-03-01", "555-0148", "Doe", "P-1", "Jane")
+
+
+class Blind:
+    def find(self, picture: np.ndarray) -> tuple[Box, ...]:
+        return ()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "in"
+    root.mkdir()
+    made(root, np.zeros((8, 8), np.uint8), name="Doe_Jane.dcm", StudyDate="20210301")
+    (root / "quimby.txt").write_text(NOTE)
+    (root / "vitals.csv").write_text("patient_id,name,timestamp,hr [/min],remark\nP-1,Jane Doe,2021-03-01T10:00,72,saw Dr. Okonkwo\n")
+    (root / "scan.pdf").write_bytes(b"%PDF-1.4 Quimby")
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Author", "Jane Doe")
+    Image.new("L", (16, 16), 80).save(root / "p.png", pnginfo=about)
+    exif = Image.Exif()
+    exif[0x010E] = "Jane Doe"
+    Image.new("RGB", (16, 16), (9, 99, 9)).save(root / "p.jpg", exif=exif, comment=b"Quimby")
+    Image.new("I;16", (16, 16), 4000).save(root / "p.tif", description="Jane Doe")
+    (root / "rec.hea").write_text("rec 1 250 4 10:00:00 01/03/2021\nrec.dat 16 200 12 0 0 0 0 II\n# Patient: Jane Doe\n# age: 93\n")
+    (root / "rec.dat").write_bytes(bytes(8))
+    soundfile.write(root / "voice.wav", np.zeros(2000), 2000)
+    soundfile.write(root / "heart.wav", np.sin(np.arange(4000) / 9), 2000)
+    (root / "salus-cohort.yaml").write_text("files: {heart.wav: {modality: heart_sound}}\n")
+    return root
+
+
+def test_a_folder_comes_out_without_a_name_and_can_be_read(folder: Path, tmp_path: Path) -> None:
+    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", finder=Blind)
+    whole = b"".join(path.read_bytes() + path.name.encode() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert [secret for secret in SECRETS if secret.lower().encode() in whole.lower()] == []
+    by_status = {status: sum(each.status == status for each in report.files) for status in ("delivered", "failed", "refused", "documentation")}
+    assert by_status == {"delivered": 8, "failed": 1, "refused": 1, "documentation": 1} and not report.is_complete
+    (reason,) = next(each.reasons for each in report.files if each.status == "failed")
+    assert "it may hold speech" in reason and "voice" not in reason
+    read = read_path(tmp_path / "out")
+    assert len(read.patients) == 1, "all files are one patient's, under one new key"
+    kinds = {item.modality for item in read.patients[0].items}
+    assert {"notes", "heart_sound", "ecg"} <= kinds
+    assert 72.0 in {item.number for item in read.patients[0].items}
+    assert "90 or older" in (tmp_path / "out").joinpath(next(path for path in (tmp_path / "out").rglob("*.hea"))).read_text()
+
+
+def test_report_and_mapping_hold_what_they_should(folder: Path, tmp_path: Path) -> None:
+    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", finder=Blind)
+    printed = (tmp_path / "out" / gate.REPORT_NAME).read_text()
+    assert json.loads(printed)["statuses"]["delivered"] == 8
+    assert not [secret for secret in (*SECRETS, "quimby.txt", "scan.pdf") if secret in printed]
+    mapping = json.loads(report.mapping.read_text())
+    assert set(mapping["files"].values()) >= {"quimby.txt", "Doe_Jane.dcm"} and list(mapping["subjects"].values()) == ["P-1"]
+    assert {each.id for each in report.files} <= set(mapping["files"])
+    assert (tmp_path / "key").stat().st_mode & 0o077 == report.mapping.stat().st_mode & 0o077 == 0
+
+
+def test_the_same_key_gives_the_same_bytes_and_another_key_others(folder: Path, tmp_path: Path) -> None:
+    for out, key in (("a", "k1"), ("b", "k1"), ("c", "k2")):
+        deidentify_folder(folder, tmp_path / out, tmp_path / key, finder=Blind)
+    listed = {out: {path.relative_to(tmp_path / out).as_posix(): path.read_bytes() for path in (tmp_path / out).rglob("*.txt")} for out in "abc"}
+    assert listed["a"] == listed["b"] and not set(listed["a"]) & set(listed["c"])
+
+
+def test_a_file_with_a_planted_miss_is_not_delivered(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = formats.FORMATS["text"]
+
+    def careless(path: Path, target: Path, work: object) -> object:
+        done = note.clean(path, target, work)  # type: ignore[arg-type]
+        target.write_text(target.read_text() + " Mr. Quimby")
+        return done
+
+    monkeypatch.setitem(formats.FORMATS, "text", formats.Format(note.title, note.ending, note.survey, careless, note.check))  # type: ignore[arg-type]
+    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", finder=Blind)
+    (failed,) = [each for each in report.files if each.format == "note"]
+    assert failed.status == "failed" and failed.reasons == ("the residual check still finds: name (1)",) and failed.id.startswith("f")
+    assert not list((tmp_path / "out").rglob("*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("out", "key", "words"),
+    [
+        ("in/out", "key", "it lies inside the folder that is read"), ("out", "out/key", "Keep the key apart"), ("out", "in/key", "Keep the key apart"),
+        ("in", "key", "it exists"), ("no/out", "key", "Make it first"),
+    ],
+)  # fmt: skip
+def test_places_that_would_leak_are_refused(folder: Path, tmp_path: Path, out: str, key: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        deidentify_folder(folder, tmp_path / out, tmp_path / key, finder=Blind)
+
+
+def test_a_missing_folder_and_a_bad_key_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        deidentify_folder(tmp_path / "nowhere", tmp_path / "out", tmp_path / "key")
+    (tmp_path / "bad").write_text("1234")
+    with pytest.raises(ConfigError, match="does not hold 64 hex digits"):
+        deidentify_folder(folder, tmp_path / "out", tmp_path / "bad", finder=Blind)
+    assert not (tmp_path / "out").exists()
+
+
+def test_killed_half_way_leaves_nothing_that_looks_finished(folder: Path, tmp_path: Path) -> None:
+    code = f"""
+import time
+from pathlib import Path
+from salus.record.deidentify import gate
+class Slow:
+    def find(self, picture):
+        print("busy", flush=True); time.sleep(60); return ()
+gate.deidentify_folder(Path({str(folder)!r}), Path({str(tmp_path / "out")!r}), Path({str(tmp_path / "key")!r}), finder=Slow)
+"""
+    running = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None and running.stdout.readline() == "busy\n"
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait(10)
+    time.sleep(0.05)
+    assert not (tmp_path / "out").exists()
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents and path.name != "key"]
+    assert all(path.suffix == ".part" for path in left)
+
+
+def test_the_command_says_what_was_done_and_ends_with_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "deidentify_folder", lambda *args, **rest: deidentify_folder(*args, **{**rest, "finder": Blind}))
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert command.run(parser.parse_args([str(folder), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key")])) == 1
+    out = capsys.readouterr().out
+    assert "8 of 10 files delivered, 1 patients" in out and "its format cannot be de-identified" in out and "Quimby" not in out
+
+
+def test_the_sample_patient_passes_whole(tmp_path: Path) -> None:
+    write_sample_patient(tmp_path / "in")
+    assert deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key", finder=Blind).is_complete
+    before, after = (read_path(tmp_path / name).patients for name in ("in", "out"))
+    assert len(before) == len(after) == 1 and len(before[0].items) == len(after[0].items)
+    numbers = [sorted(item.number for item in read[0].items if item.number is not None and item.category == "observation") for read in (before, after)]
+    assert numbers[0] == numbers[1] and len(numbers[0]) > 100
+
+
+def test_missing_presidio_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    with pytest.raises(MissingExtra) as caught:
+        build_presidio()
+    assert str(caught.value) == "Cannot search with Presidio: an optional package is not installed. Run: pip install 'salus[presidio]'"
+
+
+@pytest.mark.data
+def test_hl7_messages_tell_who_the_patient_is(salus_data: Path) -> None:
+    people = [person for path in (salus_data / "fhir_synthea_covid" / "hl7v2").iterdir() for person in formats.survey_hl7(path)]
+    assert people and all(person.key and person.values for person in people)
