@@ -106,13 +106,13 @@ class ProfileEncoder(nn.Module):
         known = torch.isfinite(table)
         mean = table.nanmean(0).nan_to_num(0.0)
         variance = torch.where(known, table - mean, 0.0).square().sum(0) / known.sum(0).clamp_min(1)
-        usable = torch.where((known.float().mean(0) >= LEAST_MEASURED) & (variance > 0), variance, -1.0)
+        usable = torch.where(known.float().mean(0) >= LEAST_MEASURED, variance, -1.0)
         chosen = usable.topk(min(len(self.kept), self.buckets)).indices
-        chosen = chosen[usable[chosen] > 0].sort().values
+        chosen = chosen[usable[chosen] >= 0].sort().values
         self.kept.fill_(-1)
         self.kept[: len(chosen)] = chosen
         self.mean[: len(chosen)] = mean[chosen]
-        self.spread[: len(chosen)] = variance[chosen].sqrt()
+        self.spread[: len(chosen)] = torch.where(variance[chosen] > 0, variance[chosen].sqrt(), 1.0)
 
     def standardised(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return (B, F) values in spreads from the mean, NaN where a kept feature is missing, 0 where none is kept."""

@@ -1,7 +1,7 @@
 """Biological sequences on a line: tokens for each window of letters, from weight arrays of letters and neighbouring pairs.
 
 Takes `Sequences` content; gives K tokens for each window. A letter that may be several is spread over them, a place without a letter
-is nothing. Self-supervised by finding hidden letters again. Leaves out the other strand: a site is read as it is written.
+is marked. Self-supervised by finding hidden letters again. Leaves out the other strand: a site is read as it is written.
 Shapes: B batch, W windows, L places of a window, A letters of the alphabet, K members, N = W × K tokens, D width.
 """
 
@@ -28,7 +28,7 @@ LEAST_LETTERS = 8
 
 
 def prepare_letters(letters: str, alphabet: str, length: int) -> NDArray[np.float32]:
-    """Return (L, A) how far each place of a window is each letter: rows sum to 1, or to 0 where there is no letter.
+    """Return (L, A) how far each place of a window is each letter: rows sum to 1, or are NaN where there is no letter.
 
     Args:
         letters: at most L; fewer are put into the middle.
@@ -37,15 +37,15 @@ def prepare_letters(letters: str, alphabet: str, length: int) -> NDArray[np.floa
 
     Example:
         >>> prepare_letters("AR", "dna", 3).tolist()
-        [[1.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]]
+        [[1.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [nan, nan, nan, nan]]
     """
     order, meanings = LETTERS[alphabet]
-    window = np.zeros((length, len(order)), np.float32)
+    window = np.full((length, len(order)), np.nan, np.float32)
     start = (length - len(letters)) // 2
     for place, letter in enumerate(letters):
-        possible = meanings.get(letter, "")
-        for one in possible:
-            window[start + place, order.index(one)] = 1.0 / len(possible)
+        if possible := meanings.get(letter, ""):
+            window[start + place] = [one in possible for one in order]
+            window[start + place] /= len(possible)
     return window
 
 
@@ -105,7 +105,7 @@ class SequenceEncoder(nn.Module):
         self.hidden_share, self.dropout = hidden_share, dropout
         letters = len(LETTERS[alphabet][0])
         self.has_pairs = letters <= MOST_PAIRED
-        inputs = length * letters + (length - 1) * letters**2 * self.has_pairs
+        inputs = length * (letters + 1) + (length - 1) * letters**2 * self.has_pairs
         self.weigh = MemberLinear(members, inputs, width)
         nn.init.normal_(self.weigh.weight, std=0.02)
 
@@ -116,10 +116,10 @@ class SequenceEncoder(nn.Module):
             if not isinstance(loaded, Sequences) or not any(loaded.letters) or loaded.alphabet != self.alphabet:
                 continue
             found = windows_of(loaded, self.length, self.windows)
-            letters = np.zeros((self.windows, self.length, len(LETTERS[self.alphabet][0])), np.float32)
+            letters = np.full((self.windows, self.length, len(LETTERS[self.alphabet][0])), np.nan, np.float32)
             for place, window in enumerate(found):
                 letters[place] = prepare_letters(window, self.alphabet, self.length)
-            used = (letters.sum((1, 2)) >= LEAST_LETTERS).repeat(self.members)
+            used = (np.isfinite(letters[..., 0]).sum(1) >= LEAST_LETTERS).repeat(self.members)
             if used.any():
                 ids: tuple[tuple[str, ...], ...] = tuple((item.id,) if one else () for one in used)
                 time_s = np.full(self.tokens, seconds.get(item.id, np.nan), dtype=np.float32)
@@ -132,15 +132,16 @@ class SequenceEncoder(nn.Module):
 
     def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return values (B, N, D) and mask (B, N), False for a window with fewer than 8 letters."""
-        letters = arrays["letters"]  # (B, W, L, A)
+        absent = torch.isnan(arrays["letters"][..., 0])  # (B, W, L)
+        letters = arrays["letters"].nan_to_num(0.0)  # (B, W, L, A)
         batch = len(letters)
-        parts = [letters.flatten(2)]
+        parts = [letters.flatten(2), absent.to(letters.dtype)]
         if self.has_pairs:
             parts.append((letters[:, :, :-1, :, None] * letters[:, :, 1:, None, :]).flatten(2))
         inputs = torch.cat(parts, -1).flatten(0, 1).expand(self.members, -1, -1)  # (K, B × W, F)
         weighed = self.weigh(functional.dropout(inputs, self.hidden_share, self.training))
         tokens = functional.dropout(weighed + functional.gelu(weighed), self.dropout, self.training)
-        mask = letters.sum((2, 3)) >= LEAST_LETTERS
+        mask = (~absent).sum(2) >= LEAST_LETTERS
         values = tokens.view(self.members, batch, self.windows, self.width).permute(1, 2, 0, 3).flatten(1, 2)
         return values, mask.repeat_interleave(self.members, 1)
 
@@ -160,10 +161,10 @@ class HiddenLetters(nn.Module):
         """Return the loss of one batch: cross-entropy of the hidden letters."""
         letters = arrays["letters"]
         batch, windows, length, kinds = letters.shape
-        present = letters.sum(-1) > 0
-        hide = present & (torch.rand(present.shape, device=letters.device) < self.hidden_share)
-        values, _ = encoder({"letters": letters * ~hide[..., None]})
+        hide = ~torch.isnan(letters[..., 0])
+        hide = hide & (torch.rand(hide.shape, device=letters.device) < self.hidden_share)
+        values, _ = encoder({"letters": torch.where(hide[..., None], torch.nan, letters)})
         told = self.tell(values.view(batch, windows, encoder.members, -1)).view(batch, windows, encoder.members, length, kinds)
-        each: Tensor = -(letters[:, :, None] * told.log_softmax(-1)).sum(-1).mean(2)  # (B, W, L)
+        each: Tensor = -(letters.nan_to_num(0.0)[:, :, None] * told.log_softmax(-1)).sum(-1).mean(2)  # (B, W, L)
         loss: Tensor = (each * hide).sum() / hide.sum().clamp_min(1)
         return loss

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from salus.errors import FormatError, MissingExtra
 from salus.record.patient import Skipped
+from salus.record.read.dicom_clip import clip_item, is_cine
 from salus.record.read.dicom_frames import volume_items
 from salus.record.read.dicom_header import (
     Header,
@@ -54,7 +55,7 @@ def _items(header: Header, options: ReadOptions) -> FileRead:
         items = waveform_items(header, sha256, options)
     elif header.pixel_tag is not None:
         sha256 = file_sha256(path)
-        items = volume_items(header, sha256, options)
+        items = (clip_item(header, sha256, options),) if is_cine(header) else volume_items(header, sha256, options)
     elif number_of(header, "Rows"):
         raise FormatError(
             f"Cannot read DICOM '{path.name}': it ends before the pixels that its header describes. Export or copy it again."

@@ -203,6 +203,8 @@ def _message(number: int, lines: list[bytes]) -> Message:
 def _charset(lines: list[bytes]) -> tuple[str, tuple[str, ...]]:
     """Return the codec that MSH-18 names, and a remark when nothing was named and the bytes are not ASCII."""
     header = lines[0]
+    if len(header) < 4:
+        raise FormatError("its first segment is cut off before its delimiters")
     fields = header.split(header[3:4])
     stated = fields[17].split(b"~")[0].decode("ascii", "replace").strip() if len(fields) > 17 else ""
     if stated.upper() not in CHARSETS:
