@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from salus.generate.report import ReportSection, write_report
 from salus.pipeline import ask, open_record
 from salus.reason.lists import measured_by_item
 from salus.record.deidentify.shown import shown_of
-from salus.record.patient import PatientRecord, ReadReport
 from salus.record.read.folder import one_patient, read_path
 from salus.record.timeline import parse_prediction_time
 from salus.record.transcribe import transcriber, with_transcripts
@@ -81,18 +79,19 @@ def run(args: argparse.Namespace) -> int:
         tree = [answer.to_json() for answer in answers]
         print(json.dumps(tree[0] if len(tree) == 1 else tree, indent=1, ensure_ascii=False))
         return 0
-    _report(args.report, opened.record, answers, report, is_deidentified=args.deidentify)
+    section = ReportSection("", opened.record, answers, report.skipped, measured_by_item(opened.record), tuple(model.config.encoders))
+    write_report(args.report, [without_identity(section) if args.deidentify else replace(section, title=f"Patient {record.subject_id}")])
     console.print(f"Report: {args.report.resolve()}")
     return 0
 
 
-def _report(path: Path, record: PatientRecord, answers: Sequence[Answer], report: ReadReport, *, is_deidentified: bool) -> None:
-    measured, skipped = measured_by_item(record), report.skipped
-    if is_deidentified:
-        shown = shown_of(record)
-        answers = [replace(shown.tree(answer), question=shown.note(answer.question)) for answer in answers]
-        record, skipped = shown.record(record), shown.skipped(report.skipped)
-    write_report(path, [ReportSection(f"Patient {record.subject_id}", record, answers, skipped, measured)])
+def without_identity(section: ReportSection) -> ReportSection:
+    """Return the section without what says who the patient is."""
+    shown = shown_of(section.record)
+    answers = [replace(shown.tree(answer), question=shown.note(answer.question)) for answer in section.answers]
+    record = shown.record(section.record)
+    skipped = shown.skipped(section.skipped)
+    return replace(section, title=f"Patient {record.subject_id}", record=record, answers=answers, skipped=skipped)
 
 
 def parse_options(text: str | None) -> tuple[str, ...]:

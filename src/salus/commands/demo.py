@@ -69,4 +69,5 @@ def _section(
         show_head(console, question)
         answers.append(ask(opened, question, options, on_statement=lambda statement: show_statement(console, statement)))
         show_answer(console, answers[-1])
-    return ReportSection(title, opened.record, answers, report.skipped, measured_by_item(opened.record))
+    measured = measured_by_item(opened.record)
+    return ReportSection(title, opened.record, answers, report.skipped, measured, tuple(model.config.encoders))

@@ -93,6 +93,8 @@ class ReportSection:
     skipped: Sequence[Skipped] = ()
     measurements: Mapping[str, Sequence[Measurement]] = field(default_factory=dict)
     """Item id → numbers that were measured from its content by rule."""
+    expected: Sequence[str] = ()
+    """Modalities that the model takes; those that the record lacks are named."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _section(section: ReportSection, prefix: str) -> dict[str, Any]:
         "subject_id": record.subject_id,
         "summary": _summary(place, modalities),
         "answers": [_answer(answer, place, targets=targets) for answer in section.answers],
-        "missing": [_modality_title(name) for name in registry.names("salus.modalities") if name not in modalities],
+        "missing": [_modality_title(name) for name in section.expected if name not in modalities],
         "timeline": Markup(_timeline(place, section.answers)) if len(set(seconds.values())) > 1 else "",
         "charts": charts[:MOST_CHARTS],
         "more_charts": charts[MOST_CHARTS:],
