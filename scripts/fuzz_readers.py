@@ -36,6 +36,7 @@ import pydicom
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzz_mutations import MARKER, damaged, is_text
+from fuzz_seeds import write_made_seeds
 
 from salus.cohorts.sample_patient import write_sample_patient
 from salus.errors import InputError, MissingExtra
@@ -279,6 +280,7 @@ def seeds_of(data: Path | None, installed: tuple[Reader, ...], rng: random.Rando
     """Return for each reader real and made files of its format, with an identifier planted where the format has a place for one."""
     made = Path(tempfile.mkdtemp())
     write_sample_patient(made)
+    write_made_seeds(made / "formats")
     kinds: dict[tuple[str, str, str], list[Path]] = defaultdict(list)
     for root in filter(None, (made, data)):
         for path in sorted(root.rglob("*")):
