@@ -6,11 +6,27 @@ the clip. Names no finding. Needs no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from salus.encode.modality import Measurement
-from salus.record.patient import Clip
+from salus.record.patient import Clip, Code, Content, Item, Source, item_id
+
+
+def measure_clip(item: Item) -> Sequence[Measurement]:
+    """Return duration, rate, missing frames, brightness and motion of an item's clip; loads the frames."""
+    loaded = item.content.load() if item.content else None
+    return clip_quality(loaded) if isinstance(loaded, Clip) else ()
+
+
+def made_clip_item(modality: str, sha256: str, code: Code | None = None) -> Item:
+    """Return a synthetic clip of 2 s: a disc that swings from side to side."""
+    source = Source(f"example-{modality}", sha256)
+    content = Content("clip", moving_disc, "24 frames, 32 × 32, grey, 12 Hz, 2.0 s")
+    code = code or Code("media", "video/mp4", "video")
+    return Item(item_id(source.sha256, source.locator), modality, code, source, content=content, category="video")
 
 
 def clip_quality(clip: Clip) -> tuple[Measurement, ...]:
