@@ -108,3 +108,10 @@ def test_whatever_the_bytes_only_typed_errors(tmp_path_factory, noise, at, cut, 
     path.write_bytes(raw[:at] + noise + raw[at + cut :])
     with contextlib.suppress(InputError):
         READER.read(path, ReadOptions())
+
+
+def test_what_is_no_word_of_clinvar_is_not_repeated(tmp_path):
+    text = (HEAD + "a\tb\n" + ROWS).replace("Likely_pathogenic", "Likely_pathogenic|Mrs_Quimby")
+    found = READER.read(write(tmp_path, text), ReadOptions())
+    remarks = " ".join(remark for one in found.found for item in one.items for remark in item.remarks)
+    assert "significance as the file annotates it, not assessed here: Likely pathogenic" in remarks and "Quimby" not in remarks

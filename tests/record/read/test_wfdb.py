@@ -222,3 +222,10 @@ def test_missing_segment_is_named(salus_data: Path, tmp_path: Path) -> None:
         shutil.copyfile(path, tmp_path / path.name)
     (tmp_path / "041s02.dat").unlink()
     assert "its signal file '041s02.dat' is not beside it. Add that file." in refused(tmp_path / "041s.hea")
+
+
+def test_a_frame_of_millions_of_samples_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.hea").write_text("a 2 100 10\na.dat 2x42949162 200 16 0 0 0 0 I\na.dat 212 200 16 0 0 0 0 II\n")
+    (tmp_path / "a.dat").write_bytes(bytes(64))
+    with pytest.raises(InputError, match="more than 10,000 samples in a frame"):
+        READER.read(tmp_path / "a.hea", ReadOptions())

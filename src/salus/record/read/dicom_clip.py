@@ -120,7 +120,7 @@ def load_clip(path: Path) -> Clip:
         except (FormatError, *PARSE_ERRORS):
             continue
     if not is_present.any():
-        raise FormatError(f"Cannot decode the frames of DICOM '{path.name}' ({header.transfer_syntax.name}). Export it again.")
+        raise FormatError(f"Cannot decode the frames of DICOM '{path.name}' ({header.syntax_name}). Export it again.")
     if is_plain and text_of(header, "PhotometricInterpretation") == "MONOCHROME1":
         stored[is_present] = 255 - stored[is_present]
     if is_plain or is_colour:

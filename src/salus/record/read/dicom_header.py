@@ -86,6 +86,11 @@ class Header:
     pixel_position: int
     """Byte offset of that element; 0 for a deflated file."""
 
+    @property
+    def syntax_name(self) -> str:
+        """Words for the transfer syntax; what is no UID at all is not repeated, since a damaged file may have any text there."""
+        return self.transfer_syntax.name if self.transfer_syntax.is_valid else "no transfer syntax"
+
 
 def is_dicom(head: bytes) -> bool:
     """Return whether the first bytes are DICOM, with or without the 128-byte preamble.

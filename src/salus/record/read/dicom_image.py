@@ -210,7 +210,7 @@ def shape_of(header: Header) -> tuple[int, int, int]:
 
 def _refuse_missing_codec(header: Header) -> None:
     syntax = header.transfer_syntax
-    purpose = f"decode the pixels of DICOM '{header.path.name}' ({syntax.name})"
+    purpose = f"decode the pixels of DICOM '{header.path.name}' ({header.syntax_name})"
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
@@ -229,7 +229,7 @@ def _refuse_what_pillow_cannot(header: Header, frames: int) -> None:
         _stored_pixels(header, frames // 2 if frames > 1 else None)
     except FormatError as error:
         raise MissingExtra(
-            f"decode the pixels of DICOM '{header.path.name}' ({header.transfer_syntax.name})", "images"
+            f"decode the pixels of DICOM '{header.path.name}' ({header.syntax_name})", "images"
         ) from error
 
 
@@ -291,7 +291,7 @@ def _stored_pixels(header: Header, index: int | None) -> NDArray[np.generic]:
 
 def _undecodable(header: Header, error: Exception) -> FormatError:
     return FormatError(
-        f"Cannot decode the pixels of DICOM '{header.path.name}' ({header.transfer_syntax.name}): {type(error).__name__}. "
+        f"Cannot decode the pixels of DICOM '{header.path.name}' ({header.syntax_name}): {type(error).__name__}. "
         "Export it again, or install the full codecs: pip install 'salus[images]'"
     )
 

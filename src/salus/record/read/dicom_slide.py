@@ -45,7 +45,7 @@ def read_slide(header: Header, options: ReadOptions) -> FileRead:
         )
     if not vendor_of(path):
         raise FormatError(
-            f"Cannot read DICOM '{path.name}': OpenSlide does not read a whole slide of this kind ({header.transfer_syntax.name}). "
+            f"Cannot read DICOM '{path.name}': OpenSlide does not read a whole slide of this kind ({header.syntax_name}). "
             "Store it as JPEG or JPEG 2000, tiled full."
         )
     facts = facts_of(path)

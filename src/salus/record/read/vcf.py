@@ -33,6 +33,14 @@ RECORDS_LIMIT = 20_000_000
 SAMPLES_LIMIT = 200
 _PURINES, _PYRIMIDINES = frozenset("AG"), frozenset("CT")
 _SYSTEM = "vcf"
+SIGNIFICANCE = frozenset({
+    "benign", "likely benign", "benign/likely benign", "uncertain significance", "likely pathogenic", "pathogenic",
+    "pathogenic/likely pathogenic", "likely risk allele", "uncertain risk allele", "established risk allele", "drug response",
+    "association", "risk factor", "protective", "affects", "other", "not provided", "conflicting interpretations of pathogenicity",
+    "conflicting classifications of pathogenicity", "conflicting data from submitters", "association not found", "confers sensitivity",
+    "no classification for the single variant", "low penetrance",
+})  # fmt: skip
+"""What ClinVar calls a variant (its data dictionary, germline classifications); other words in that place are not repeated."""
 _WORDS = re.compile(r"[\w .,/|&+:()-]{1,120}", re.ASCII)
 
 
@@ -278,7 +286,9 @@ def _annotations(filters: str, info: str, header: Header) -> tuple[str, ...]:
         gene, effect = named.get("SYMBOL", ""), named.get("Consequence", "")
     elif "GENEINFO" in keyed:
         gene = keyed["GENEINFO"].split(":")[0]
-    for title, words in (("gene", gene), ("consequence", effect), ("significance", keyed.get("CLNSIG", "").replace("_", " "))):
+    parts = re.split(r"[|,]", keyed.get("CLNSIG", "").replace("_", " "))
+    significance = ", ".join(part.strip() for part in parts if part.strip().lower() in SIGNIFICANCE)
+    for title, words in (("gene", gene), ("consequence", effect), ("significance", significance)):
         if words and _WORDS.fullmatch(words):
             remarks.append(f"{title} as the file annotates it, not assessed here: {words}")
     return tuple(remarks)

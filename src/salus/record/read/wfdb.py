@@ -46,6 +46,8 @@ MOST_CHECKED_BYTES = 50 << 20
 MOST_KEPT_BYTES = 8 << 20
 """Larger records are decoded once to look for gaps and again when they are loaded."""
 MOST_HEADER = 1 << 16
+MOST_PER_FRAME = 10_000
+"""Samples of one channel in one frame; more is a damaged header, and would be taken as room for them."""
 ANNOTATORS = (
     "atr",
     "ecg",
@@ -144,6 +146,10 @@ def _layout(path: Path, options: ReadOptions) -> Layout:
     files = _files(path, header, segments)
     described = next((segment for segment in segments if segment.sig_name), header) if segments else header
     names = list(getattr(header, "sig_name", None) or described.sig_name or ())
+    if any(int(count or 1) > MOST_PER_FRAME for one in (header, *segments) for count in getattr(one, "samps_per_frame", None) or ()):
+        raise FormatError(
+            f"Cannot read WFDB record '{path.name}': it states more than {MOST_PER_FRAME:,} samples in a frame. Correct the header."
+        )
     if not names or not header.fs or header.fs <= 0:
         raise FormatError(f"Cannot read WFDB record '{path.name}': it describes no signal. Add the header that does.")
     channels = distinct([lead_name(name) if name else f"channel {row + 1}" for row, name in enumerate(names)], file=path.name)
