@@ -8,11 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.tiny_model import tiny_model
 
 from salus import cli, pipeline, registry
 from salus.errors import ConfigError, MissingExtra
 from salus.model import build_backbone, save_model
+from tests.tiny_model import tiny_model
 
 TABLE = "time_h,heart_rate [/min],creatinine [mg/dL]\n1,88,1.1\n20,104,1.9\n40,112,2.4\n"
 

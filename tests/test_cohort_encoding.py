@@ -11,7 +11,6 @@ import pytest
 import ray
 import torch
 from safetensors.torch import load_file
-from tests.tiny_model import tiny_model
 
 from salus import cli
 from salus.batch import encoded_record
@@ -20,6 +19,7 @@ from salus.errors import ConfigError, InputError
 from salus.model import build_backbone, load_model, save_model
 from salus.record.index import read_by_folder, write_index
 from salus.record.read.folder import read_path
+from tests.tiny_model import tiny_model
 
 PATIENTS = [f"p{number}" for number in range(6)]
 

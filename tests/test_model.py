@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.tiny_model import ENCODERS, LORA, QUESTION, patient, tiny_model
 from torch import Tensor
 
 from salus import cli, pipeline
@@ -21,6 +20,7 @@ from salus.model import ModelConfig, SalusModel, add_lora, build_backbone, load_
 from salus.pipeline import ask, open_record
 from salus.reason.huggingface import best_dtype
 from salus.reason.tiny_backbone import write_tiny_backbone
+from tests.tiny_model import ENCODERS, LORA, QUESTION, patient, tiny_model
 
 TABLE = "time_h,heart_rate [/min],creatinine [mg/dL]\n1,88,1.1\n20,104,1.9\n40,112,2.4\n"
 

@@ -12,7 +12,6 @@ import soundfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.tiny_model import ENCODERS, IDENTITY, OPTIONS, QUESTION, SERIES, item, patient, tiny_model
 
 from salus import pipeline
 from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
@@ -25,6 +24,7 @@ from salus.reason.backbone import Line
 from salus.record.patient import Code, Content, Offset, PatientRecord
 from salus.record.read.folder import one_patient, read_path
 from salus.record.timeline import cut
+from tests.tiny_model import ENCODERS, IDENTITY, OPTIONS, QUESTION, SERIES, item, patient, tiny_model
 
 AT = Offset(24 * 3600, "admission")
 ABOUT = "How high did the creatinine get?"
