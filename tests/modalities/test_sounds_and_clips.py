@@ -83,7 +83,7 @@ def test_clip_is_measured(modality: object) -> None:
     frames = np.zeros((10, 4, 4, 3), np.uint8)
     frames[5:] = 255
     clip = Clip(frames, np.arange(10) / 20, np.arange(10) != 7)
-    found = modality.measure(holding(clip, modality.example()[0]))  # type: ignore[attr-defined]
+    found = modality.MODALITY.measure(holding(clip, modality.example()[0]))  # type: ignore[attr-defined]
     assert value(found, "duration of the clip") == pytest.approx(0.5) and value(found, "frame rate of the clip") == pytest.approx(20)
     assert value(found, "share of frames that are missing") == 10.0
     assert value(found, "mean brightness of the clip") == pytest.approx(100 * 4 / 9)
