@@ -1,9 +1,10 @@
 """Measures how fast files become arrays: `python scripts/bench_ingestion.py SALUS_DATA results/ingestion.json`.
 
-Real files (MR slices, radiographs, heart sounds, ECG records) are replicated under a temporary folder, each copy with bytes of its own, and
-read by Salus without and with its cache, by the loop that a user would write with pydicom, Pillow, soundfile and wfdb, and, where MONAI is
-installed and has a reader, by MONAI's caching data sets. All give the arrays that the same encoder takes (MONAI: its own transforms of the
-same kind). Every measurement is a process of its own; the operating system's cache is warm for all; they take turns, round after round.
+Real files (MR slices, radiographs, heart sounds, ECG records, lung ultrasound videos) are replicated under a temporary folder, each copy
+with bytes of its own, and read by Salus without and with its cache, by the loop that a user would write with pydicom, Pillow, soundfile,
+wfdb and PyAV, and, where MONAI is installed and has a reader, at the smallest size by MONAI's caching data sets. All give the arrays that
+the same encoder takes (MONAI: its own transforms of the same kind). Every measurement is a process of its own; the operating system's
+cache is warm for all; they take turns, round after round.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import av
 import numpy as np
 import pydicom
 import soundfile
@@ -41,15 +43,17 @@ from salus.encode.image import SIDE, ImageEncoder, prepare_image
 from salus.encode.preparation import preparation_of
 from salus.encode.signal import LEADS, SignalEncoder, aligned
 from salus.encode.sound_summary import summarise_sound
+from salus.encode.video import VideoEncoder, prepare_clip
 from salus.record.cache import ArrayCache
 from salus.record.ingest import ingest
-from salus.record.patient import Signal
+from salus.record.patient import Clip, Signal
 
 SOURCES = {
     "dicom": ("dicom_t1_series", "*.dcm", 0.3),
     "image": ("cxr_covid_chestxray", "*.jpg", 0.3),
     "sound": ("heart_sounds_cinc2016", "*.wav", 0.3),
-    "wfdb": ("ecg_wfdb_samples", "s0010_re.hea", 0.1),
+    "wfdb": ("ecg_wfdb_samples", "s0010_re.hea", 0.05),
+    "video": ("lus_video_covid_blues", "*.mp4", 0.05),
 }
 """Kind → folder of the real files, their pattern, share of the items."""
 WAYS = ("plain", "salus_cold", "salus_warm", "monai", "monai_persistent_cold", "monai_persistent_warm", "monai_cache_warm")
@@ -85,8 +89,24 @@ def plain_wfdb(path: Path) -> Array:
     return aligned(signal, leads=LEADS, rate_hz=100, seconds=10)
 
 
-PLAIN: dict[str, Callable[[Path], Array]] = {"dicom": plain_dicom, "image": plain_image, "sound": plain_sound, "wfdb": plain_wfdb}
-ENCODERS = {"dicom": ImageEncoder, "image": ImageEncoder, "sound": SoundEncoder, "wfdb": SignalEncoder}
+def plain_video(path: Path) -> Array:
+    """Return what the video encoder takes, read with PyAV."""
+    with av.open(str(path)) as container:
+        read = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    time_s = np.array([at_s for at_s, _ in read])
+    return prepare_clip(Clip(np.stack([pixels for _, pixels in read]), time_s, np.ones(len(read), dtype=np.bool_)))[0]
+
+
+PLAIN: dict[str, Callable[[Path], Array]] = {
+    "dicom": plain_dicom,
+    "image": plain_image,
+    "sound": plain_sound,
+    "wfdb": plain_wfdb,
+    "video": plain_video,
+}
+ENCODERS = {"dicom": ImageEncoder, "image": ImageEncoder, "sound": SoundEncoder, "wfdb": SignalEncoder, "video": VideoEncoder}
+FIRST = {"video": "frames"}
+"""The array that is compared, of kinds that have more than one."""
 
 
 def by_plain_loop(kind: str, paths: list[Path], workers: int) -> Iterator[Array]:
@@ -104,7 +124,7 @@ def by_salus(kind: str, paths: list[Path], workers: int, cache: Path) -> Iterato
     store = ArrayCache(cache)
     for one in ingest(paths, preparation_of(kind, encoder, {}), cache=store, workers=workers):
         for arrays in one.arrays.values():
-            yield from arrays.values()
+            yield arrays[FIRST[kind]] if kind in FIRST else next(iter(arrays.values()))
 
 
 def by_monai(paths: list[Path], workers: int, cache: Path, way: str) -> tuple[float, Iterable[Array]]:
@@ -175,6 +195,9 @@ def _copy(kind: str, original: Path, folder: Path, number: int) -> None:
     elif kind == "image":  # a comment segment after the start of the image
         text = name.encode()
         (folder / f"{name}.jpg").write_bytes(body[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + body[2:])
+    elif kind == "video":  # an empty box of its own at the end
+        text = name.encode()
+        (folder / f"{name}.mp4").write_bytes(body + (8 + len(text)).to_bytes(4, "big") + b"free" + text)
     elif kind == "sound":  # the last four bytes are two samples
         (folder / f"{name}.wav").write_bytes(body[:-4] + number.to_bytes(4, "little"))
     else:
@@ -190,10 +213,9 @@ def interval(values: list[float]) -> list[float]:
     return [round(float(value), 3) for value in (statistics.median(values), low, high)]
 
 
-def run(folder: Path, counts: dict[str, int], workers: int, repeats: int) -> dict[str, Any]:
+def run(folder: Path, counts: dict[str, int], workers: int, *, repeats: int, has_monai: bool) -> dict[str, Any]:
     """Return for each kind and way the samples a second over all rounds, and the ratios to the plain loop of the same round."""
     rounds: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    has_monai = find_spec("monai") is not None
     for number in range(repeats):
         for kind, count in counts.items():
             ways = [way for way in WAYS if not way.startswith("monai") or (has_monai and kind in MONAI_KINDS)]
@@ -242,7 +264,7 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--sizes", default="1000,10000", help="items in all, comma between; memory is compared between them")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds at the smallest size; larger ones run once")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds at the smallest size; larger ones run once")
     parser.add_argument("--workers", default="1,2")
     given = parser.parse_args()
     sizes = [int(size) for size in given.sizes.split(",")]
@@ -254,7 +276,13 @@ def main() -> int:
             counts = replicate(given.data, folder, size)
             time.sleep(3)  # a file that is a second old is hashed each time
             for workers in map(int, given.workers.split(",")):
-                kinds = run(folder, counts, workers, given.repeats if size == sizes[0] else 1)
+                kinds = run(
+                    folder,
+                    counts,
+                    workers,
+                    repeats=given.repeats if size == sizes[0] else 1,
+                    has_monai=size == sizes[0] and find_spec("monai") is not None,
+                )
                 result["sizes"][f"{size} items, {workers} workers"] = {"mixture": _overall(kinds), "kinds": kinds}
                 result["load_after"] = os.getloadavg()
                 given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

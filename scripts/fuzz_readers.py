@@ -245,7 +245,8 @@ def _watched(worker: Any, beat: Any) -> str:
     """Return why a worker ended: empty at its time, `hang`, or its signal."""
     while worker.is_alive():
         worker.join(0.2)
-        if beat.since and time.monotonic() - beat.since > MOST_SECONDS and worker.is_alive():
+        since = beat.since  # asked once: the worker sets it to 0 between two inputs
+        if since and time.monotonic() - since > MOST_SECONDS and worker.is_alive():
             worker.kill()
             worker.join()
             return "hang"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salus.errors import InputError
-from salus.record.read.source import file_sha256, stamp_of
+from salus.record.read.source import bytes_sha256, file_sha256, stamp_of
 
 FORMAT = 1
 MOST_BYTES = 20 << 30
@@ -143,7 +143,7 @@ class ArrayCache:
             if row is not None and row[0] == repr(stamp):
                 found.append(str(row[1]))
                 continue
-            found.append(file_sha256(path))
+            found.append(bytes_sha256(path) if is_strict else file_sha256(path))
             if stamp is not None and stamp == stamp_of(path):  # not changed while it was hashed
                 fresh.append((str(path.absolute()), repr(stamp), found[-1]))
         if fresh:

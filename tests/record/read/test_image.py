@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from salus.errors import FormatError
 from salus.record.patient import Image
-from salus.record.read.image import READER
+from salus.record.read.image import READER, load_image
 from salus.record.read.reader import ReadOptions
 
 
@@ -101,3 +101,13 @@ def test_real_images_are_read(salus_data: Path, folder: str, least: int) -> None
         assert content is not None
         image = content.load()
         assert isinstance(image, Image) and np.isfinite(image.pixels).all() and np.ptp(image.pixels) > 0
+
+
+def test_a_picture_larger_than_memory_is_refused_with_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_given: object) -> None:
+        raise MemoryError
+
+    Pillow.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    monkeypatch.setattr("salus.record.read.image.in_srgb", too_large)
+    with pytest.raises(FormatError, match="20 × 30 pixels are more than memory holds"):
+        load_image(tmp_path / "a.png")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.record.patient import Signal
+from salus.record.read.leads import FLAT_S, flat_mask
 from salus.record.read.limb_leads import limb_remarks
 from salus.record.read.reader import ReadOptions
 from salus.record.read.wfdb import READER
@@ -78,3 +79,17 @@ def test_missing_samples_are_left_out() -> None:
 def test_the_real_twelve_leads_fit(salus_data: Path) -> None:
     item = READER.read(salus_data / "ecg_wfdb_samples/s0010_re.hea", ReadOptions()).found[0].items[0]
     assert not any("upside down" in remark or "limb leads" in remark for remark in item.remarks)
+
+
+RUNS = st.lists(st.tuples(st.integers(1, 9), st.sampled_from([0.0, 1.0, float("nan")])), min_size=1, max_size=12)
+
+
+@given(RUNS, st.sampled_from([1.0, 2.0, 3.0]))
+def test_flat_stretches_are_those_of_a_plain_search(runs: list[tuple[int, float]], rate: float) -> None:
+    row = np.array([value for length, value in runs for _ in range(length)], np.float32)
+    wanted = np.zeros(len(row), np.bool_)
+    for start in range(len(row)):
+        for end in range(start + 1, len(row) + 1):
+            if end - start >= FLAT_S * rate and (row[start:end] == row[start]).all():
+                wanted[start:end] = True
+    assert (flat_mask(row, rate) == wanted).all()

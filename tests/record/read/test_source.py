@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from salus.errors import InputError
+from salus.record.read import source
 from salus.record.read.source import file_sha256, refuse_empty, source_of
 
 
@@ -22,3 +23,16 @@ def test_absent_file(tmp_path: Path, check: object) -> None:
     with pytest.raises(InputError) as caught:
         check(tmp_path / "none.dcm")  # type: ignore[operator]
     assert str(caught.value) == "Cannot read 'none.dcm': No such file or directory. Check that the file exists and may be read."
+
+
+def test_a_hash_is_not_kept_past_a_change_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "SETTLED_NS", 0)  # every file counts as settled at once
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    before = file_sha256(path)
+    read = source.bytes_sha256
+    monkeypatch.setattr(source, "bytes_sha256", lambda _path: pytest.fail("hashed again, though nothing changed"))
+    assert file_sha256(path) == before
+    monkeypatch.setattr(source, "bytes_sha256", read)
+    path.write_bytes(b"abd")
+    assert file_sha256(path) != before

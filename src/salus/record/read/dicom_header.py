@@ -10,7 +10,7 @@ import struct
 import warnings
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -85,6 +85,8 @@ class Header:
     """Tag of the pixel element, None when the file has none."""
     pixel_position: int
     """Byte offset of that element; 0 for a deflated file."""
+    values: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Keyword → value of top-level elements that were asked for before: some, such as rows and columns, are asked for ten times."""
 
     @property
     def syntax_name(self) -> str:
@@ -259,13 +261,21 @@ def sequence_of(header: Header, keyword: str, *, dataset: Dataset | None = None)
 
 
 def _value(header: Header, keyword: str, dataset: Dataset | None) -> Any:
-    source, tag = header.dataset if dataset is None else dataset, tag_for_keyword(keyword)
+    if dataset is not None:
+        return _converted(header, keyword, dataset)
+    if keyword not in header.values:
+        header.values[keyword] = _converted(header, keyword, header.dataset)
+    return header.values[keyword]
+
+
+def _converted(header: Header, keyword: str, source: Dataset) -> Any:
+    tag = tag_for_keyword(keyword)
     if tag is None or tag not in source:  # most of what is asked for: pydicom takes far longer to find that it is not there
         return None
-    element = source.get_item(tag)
-    if isinstance(element, DataElement):  # parsed before
-        return element.value
     try:
+        element = source.get_item(tag)
+        if isinstance(element, DataElement):  # parsed before
+            return element.value
         with warnings.catch_warnings(), pydicom_config.disable_value_validation():
             warnings.simplefilter("ignore")
             return source[tag].value

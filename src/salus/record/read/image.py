@@ -88,6 +88,9 @@ def load_image(path: Path) -> Image:
             elif upright.mode not in ("L", "I", "I;16", "I;16B", "F"):
                 upright = in_srgb(upright, picture.info.get("icc_profile"))
             return Image(np.asarray(upright, dtype=np.float32), "1")
+        except MemoryError as error:
+            size = f"{picture.height} × {picture.width} pixels"
+            raise FormatError(f"Cannot load the image '{path.name}': {size} are more than memory holds. Store a smaller one.") from error
         except PILLOW_ERRORS as error:
             raise FormatError(f"Cannot decode the image '{path.name}': it is truncated or damaged. Export it again.") from error
 

@@ -125,7 +125,8 @@ def ucum_of(unit: str, *, lead: str, file: str) -> str:
 def in_millivolts(samples: NDArray[np.float32], units: tuple[str, ...]) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Return samples (C, S) with every voltage in mV, and the units that now hold; other units are left alone."""
     factors = np.array([MILLIVOLTS_PER.get(unit, 1.0) for unit in units], dtype=np.float32)
-    return samples * factors[:, None], tuple("mV" if unit in MILLIVOLTS_PER else unit for unit in units)
+    scaled = samples if (factors == 1).all() else samples * factors[:, None]
+    return scaled, tuple("mV" if unit in MILLIVOLTS_PER else unit for unit in units)
 
 
 def gap_remarks(samples: NDArray[np.float32], leads: tuple[str, ...], sampling_rate_hz: float) -> tuple[str, ...]:
@@ -158,6 +159,10 @@ def flat_mask(row: NDArray[np.float32], sampling_rate_hz: float) -> NDArray[np.b
     """Return (S,) True where the lead keeps one value for `FLAT_S` or longer; missing samples are not flat."""
     if row.size == 0 or sampling_rate_hz < 1.0:
         return np.zeros(row.shape, dtype=np.bool_)  # a slow sensor may well read the same value twice
+    step = max(1, int(FLAT_S * sampling_rate_hz) // 2)  # each stretch of this length holds two neighbours of such a grid
+    grid = row[::step]
+    if not (grid[1:] == grid[:-1]).any():
+        return np.zeros(row.shape, dtype=np.bool_)
     edges = np.flatnonzero(np.concatenate(([True], row[1:] != row[:-1], [True])))  # NaN != NaN: gaps split into runs of one
     lengths = np.diff(edges)
     return np.repeat((lengths >= FLAT_S * sampling_rate_hz) & ~np.isnan(row[edges[:-1]]), lengths)

@@ -55,7 +55,8 @@ def _centred(signal: Signal) -> dict[str, NDArray[np.float64]]:
     wanted = {"I", "II", "III", "aVR", "aVL", "aVF", "V6"}
     chosen = [row for row, lead in enumerate(signal.leads) if lead in wanted and signal.units[row] == "mV"]
     part = signal.samples[chosen, span].astype(np.float64)
-    part = part[:, np.isfinite(part).all(axis=0)]
+    known = np.isfinite(part).all(axis=0)
+    part = part if known.all() else part[:, known]
     if part.shape[1] < LEAST_SAMPLES:
         return {}
     return {signal.leads[row]: values - values.mean() for row, values in zip(chosen, part, strict=True)}
@@ -90,4 +91,4 @@ def _swapped(rows: dict[str, NDArray[np.float64]]) -> tuple[str, ...]:
 
 
 def _rms(values: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.mean(values**2)))
+    return float(np.sqrt(np.dot(values, values) / len(values)))

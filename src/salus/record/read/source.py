@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from salus.errors import FormatError, InputError
@@ -23,7 +24,22 @@ Stamp = tuple[int, int, int, int]
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hex digits, reading one MiB at a time.
+    """Return the SHA-256 of a file's bytes as 64 hex digits; that of a file just hashed is kept while its stamp is as it was.
+
+    Raises:
+        InputError: the file cannot be opened or read.
+    """
+    stamp = stamp_of(path)
+    return bytes_sha256(path) if stamp is None else _kept_sha256(path, stamp)
+
+
+@lru_cache(maxsize=64)
+def _kept_sha256(path: Path, _stamp: Stamp) -> str:
+    return bytes_sha256(path)
+
+
+def bytes_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hex digits, read now, one MiB at a time.
 
     Raises:
         InputError: the file cannot be opened or read.

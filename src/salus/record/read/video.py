@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from salus.record.patient import Clip, Code, Content, Item, Skipped, Source, ite
 from salus.record.read.av_container import MOST_PIXELS, codec_of, damaged, failures, media_of, opened, packets_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.sound_av import read_av_sound
-from salus.record.read.source import file_sha256, refuse_empty
+from salus.record.read.source import Stamp, file_sha256, refuse_empty, stamp_of
 
 MOST_SIDE = 512
 """Longer side of a loaded frame, pixels; larger ones are scaled down."""
@@ -141,11 +141,21 @@ def load_video(path: Path) -> Clip:
 
 
 def extent_of(path: Path) -> Extent:
-    """Return what a container holds: all packets are counted, one frame is decoded.
+    """Return what a container holds: all packets are counted, one frame is decoded; that of the last file is kept, its frames come next.
 
     Raises:
         FormatError: no frame, no times, too many frames or pixels, or fewer frames than the file promises.
     """
+    stamp = stamp_of(path)
+    return _extent(path) if stamp is None else _kept_extent(path, stamp)
+
+
+@lru_cache(maxsize=1)
+def _kept_extent(path: Path, _stamp: Stamp) -> Extent:
+    return _extent(path)
+
+
+def _extent(path: Path) -> Extent:
     with opened(path) as container:
         stream = _picture_stream(container)
         if stream is None:

@@ -258,7 +258,7 @@ def _load(layout: Layout, channels: tuple[int, ...], annotators: tuple[Path, ...
             record = wfdb.rdrecord(str(layout.header.with_suffix("")), channels=list(channels), physical=True, m2s=True, return_res=32)
             samples = np.asarray(record.p_signal, dtype=np.float32).T
         else:
-            samples = np.asarray(record.p_signal, dtype=np.float32).T[list(channels)]
+            samples = record.p_signal if channels == tuple(range(len(record.p_signal))) else record.p_signal[list(channels)]
     except WFDB_ERRORS as error:
         raise _damaged(layout.header, error) from error
     units = tuple(layout.units[index] for index in channels)
@@ -287,7 +287,10 @@ def _decoded(path: Path) -> Any:
 @lru_cache(maxsize=1)
 def _kept(path: Path, _stamps: tuple[Stamp | None, ...]) -> Any:
     try:
-        return wfdb.rdrecord(str(path.with_suffix("")), physical=True, return_res=32)
+        record = wfdb.rdrecord(str(path.with_suffix("")), physical=True, return_res=32)
+        record.p_signal = np.ascontiguousarray(record.p_signal.T, dtype=np.float32)  # (C, S), turned over once
+        record.p_signal.setflags(write=False)  # several items look at it
+        return record
     except WFDB_ERRORS:  # the longer way says what is wrong with it
         return None
 
