@@ -55,6 +55,8 @@ SEEDS_PER_KIND = 4
 MOST_SEEDS = 40
 MOST_KEPT_BYTES = 20_000
 MINIMISE_SECONDS = 5.0
+REPEATED = re.compile(rf"is in '{MARKER}', not a UCUM unit|(?<=gene as the file annotates it, not assessed here: ){MARKER}")
+"""What a message repeats by design, in one word: a unit that is none, the symbol of a gene."""
 TRACED_EVERY = 3
 """One input of so many is watched for lines that no earlier one reached."""
 
@@ -100,7 +102,7 @@ def judge(reader: Reader, path: Path) -> str:
         said, verdict = [str(error)], "refused"
     except Exception as error:  # that is what is looked for
         return _place_of(error)
-    leaks = [text for text in said if MARKER in text.replace(path.name, "")]
+    leaks = [text for text in said if MARKER in REPEATED.sub("", text.replace(path.name, ""))]
     return f"identifier in a message: {re.sub(r'[0-9]+', '0', leaks[0].replace(MARKER, '(it)'))[:120]}" if leaks else verdict
 
 

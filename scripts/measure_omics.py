@@ -35,7 +35,7 @@ from salus.train.recipe import EncoderRecipe
 
 SPLICE = EncoderRecipe(epochs=25, batch_size=64, lr=3e-3, weight_decay=8.0)
 SPLICE_PRETEXT = EncoderRecipe(pretext_epochs=20, batch_size=64, lr=2e-3, weight_decay=0.01)
-PROFILE = EncoderRecipe(epochs=40, batch_size=32, lr=2e-3, weight_decay=2.0)
+PROFILE = EncoderRecipe(epochs=40, batch_size=32, lr=2e-3, weight_decay=4.0)
 SPLICE_SEEDS, SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
 LABELLED = (30, 100, 300)
 PROBES = 20

@@ -44,7 +44,7 @@ Every kind of data that Salus is meant for, and what it does with it today. This
   were not interpreted.
 - **Pretraining** names the self-supervised objective that `salus train` can run before labels are used.
 - **Real files read** are read by a test, which counts the items.
-- **Evaluation** is of the shipped model on `test`, with its 95 % interval.
+- **Evaluation** is of the shipped model on `test`, with its 95 % interval; a network that was measured without the language model is named.
 
 """
 
@@ -59,6 +59,8 @@ class Real:
     """Pattern below that folder."""
     items: int
     """Items of the modality that they give."""
+    modality: str = ""
+    """Empty: the first modality of the row that is installed."""
     most: int | None = None
     """Only the first so many files."""
     at_least: bool = False
@@ -161,12 +163,15 @@ def evaluations() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     trees = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     rows = [row for tree in trees for row in tree.get("rows", ()) if _is_headline(row)]
+    alone = [row for tree in trees for row in tree.get("rows", ()) if _is_of_encoder(row)]
     for name in registry.names("salus.tasks"):
         task = registry.load("salus.tasks", name)
         own = [row for row in rows if row["task"].split("/")[0] == name]
         whole = {row["task"]: row for row in own if row["task"] in (name, f"{name}/all")} or {row["task"]: row for row in own}
         for modality in task.modalities:
-            found.setdefault(modality, []).extend(_figure(row) for row in whole.values())
+            of_encoder = [row for row in alone if row["task"] == name and row["metric"] == task.metric]
+            of_encoder = [row for row in of_encoder if len(task.modalities) == 1 or modality in row["model"]]
+            found.setdefault(modality, []).extend(_figure(row) for row in [*whole.values(), *of_encoder])
     return found
 
 
@@ -175,9 +180,16 @@ def _is_headline(row: Mapping[str, Any]) -> bool:
     return is_whole and row["model"] == "salus" and row["metric"] in METRICS
 
 
+def _is_of_encoder(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is of an encoder with its own head: the language model takes no part in it."""
+    is_whole = row["role"] == "candidate" and not row["subgroup"] and row["split"] == "test" and row["metric"] in METRICS
+    return is_whole and "network" in row["model"]
+
+
 def _figure(row: Mapping[str, Any]) -> str:
     interval = f" ({row['low']:.2f} to {row['high']:.2f})" if row["low"] is not None else ""
-    return f"{row['task']}: {METRICS[row['metric']]} {row['value']:.2f}{interval}, n = {row['n']}"
+    by = "" if row["model"] == "salus" else f" ({row['model']}, without the language model)"
+    return f"{row['task']}: {METRICS[row['metric']]} {row['value']:.2f}{interval}, n = {row['n']}{by}"
 
 
 def cells(kind: Kind, name: str | None, config: ModelConfig, evaluated: Mapping[str, list[str]]) -> tuple[str, ...]:
@@ -188,8 +200,8 @@ def cells(kind: Kind, name: str | None, config: ModelConfig, evaluated: Mapping[
         return (*start, "none", readers, *("–",) * 6, NO_PLUG_IN)
     modality: Modality = registry.load("salus.modalities", name)
     does = "**interpreted**" if name in config.interpreted else "shown, measured by rule" if modality.measure else "shown"
-    first = name == kind.installed[0]
-    real = [f"`{one.set}`: {'at least ' * one.at_least}{one.items} item{'s'[: one.items != 1]}" for one in kind.real if first]
+    own = [one for one in kind.real if (one.modality or kind.installed[0]) == name]
+    real = [f"`{one.set}`: {'at least ' * one.at_least}{one.items} item{'s'[: one.items != 1]}" for one in own]
     return (
         *start, f"`{name}`", readers, unit_of(modality), *network_of(modality), example_of(modality),
         "; ".join(real) or "none", "; ".join(evaluated.get(name, ())) or "none", does,

@@ -16,6 +16,7 @@ from salus.metrics import (
     bootstrap,
     calibration_error,
     fit_logistic,
+    fit_temperature,
     ideal_calibration_error,
     paired,
     reliability,
@@ -131,3 +132,12 @@ def test_logistic_fit_of_separable_data_stays_finite() -> None:
     weights = fit_logistic(np.array([[-1.0], [-2.0], [1.0], [2.0]]), np.array([0.0, 0, 1, 1]))
     assert np.isfinite(weights).all() and weights[1] > 1
     assert np.isfinite(fit_logistic(np.array([[-1.0], [1.0]]), np.ones(2))).all()
+
+
+def test_temperature_and_biases_are_found_again() -> None:
+    source = np.random.default_rng(0)
+    logprobs = source.normal(size=(20_000, 3))
+    wanted = np.exp(2.0 * logprobs + np.array([0.0, 1.0, -0.5]))
+    answers = (source.random((len(wanted), 1)) > np.cumsum(wanted / wanted.sum(1, keepdims=True), 1)).sum(1)
+    slope, biases = fit_temperature(logprobs, answers, ridge=0.0)
+    assert slope == pytest.approx(2.0, abs=0.1) and biases == pytest.approx([0.0, 1.0, -0.5], abs=0.1)

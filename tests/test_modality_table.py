@@ -63,7 +63,7 @@ def test_what_is_called_interpreted_is_what_the_shipped_model_interprets() -> No
 
 
 REAL = [
-    pytest.param(kind.installed[0], real, id=f"{kind.installed[0]}-{real.set}")
+    pytest.param(real.modality or kind.installed[0], real, id=f"{real.modality or kind.installed[0]}-{real.set}")
     for kind in table.read_kinds()
     for real in kind.real
     if kind.installed

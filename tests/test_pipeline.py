@@ -212,7 +212,8 @@ def test_a_session_and_a_batch_score_options_alike(model: SalusModel) -> None:
         for row, record in enumerate(records):
             opened = open_record(record, model)
             facts = pipeline.option_facts(record, QUESTION)
-            session = pipeline._judge(opened).option_logprobs(pipeline.prompt.question(model.frame, QUESTION, facts, chosen), chosen)
+            judge, _ = pipeline._judge(opened, opened.present)
+            session = judge.option_logprobs(pipeline.prompt.question(model.frame, QUESTION, facts, chosen), chosen)
             assert together[row] == pytest.approx(session, abs=2e-4)
             assert together[row] == pytest.approx(alone[row], abs=2e-4)
             assert together[row] == pytest.approx(backwards[row], abs=2e-4)
@@ -226,7 +227,7 @@ def test_a_question_that_was_not_evaluated_gets_no_answer(model: SalusModel) -> 
 
 def test_a_record_without_the_evidence_gets_no_answer(model: SalusModel) -> None:
     answer = ask(open_record(patient(0, without=("vitals_labs",)), model), QUESTION, OPTIONS)
-    assert answer.options == () and answer.abstained == "This record has no vitals labs that could be interpreted."
+    assert answer.options == () and answer.abstained == "This record has no vitals and labs that could be interpreted."
 
 
 def test_a_modality_that_did_not_pass_is_not_interpreted(tiny_backbone: Path) -> None:
@@ -291,3 +292,11 @@ def test_soft_tokens_know_their_items(model: SalusModel) -> None:
     behind = item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
     kept = [place for place, keep in zip(fused.position, fused.mask[0].tolist(), strict=True) if keep]
     assert [bool(ids) for ids in behind] == [place >= 0 for place in kept]
+
+
+def test_biases_of_many_options_go_by_name() -> None:
+    fitted = OptionCalibration("sites", "Which?", ("donor", "acceptor", "neither"), "", ("dna",), 2.0, 0.0, 30, (0.0, 1.0, -1.0))
+    one = option_probabilities([-1.0, -2.0, -3.0], ("donor", "acceptor", "neither"), fitted)
+    other = option_probabilities([-3.0, -2.0, -1.0], ("neither", "acceptor", "donor"), fitted)
+    assert one == pytest.approx(other[::-1]) and sum(one) == pytest.approx(1.0)
+    assert one[1] / one[0] == pytest.approx(np.exp(2.0 * -1.0 + 1.0))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit, logit, logsumexp
 from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
@@ -184,3 +184,23 @@ def fit_logistic(features: Floats, truth: Floats, *, ridge: float = 1e-3) -> Flo
     start = np.zeros(design.shape[1])
     start[0] = logit(np.clip(truth.mean(), 1e-3, 1 - 1e-3))
     return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B").x)
+
+
+def fit_temperature(logprobs: Floats, answers: NDArray[np.int64], *, ridge: float = 1e-3) -> tuple[float, Floats]:
+    """Return the slope and the (k,) biases that make softmax(slope · logprobs + biases) likeliest; the first bias is 0.
+
+    Args:
+        logprobs: (n, k) of k options.
+        answers: (n,) index of the right one.
+        ridge: small penalty, so that separable data stay finite.
+
+    Source: bias-corrected temperature scaling, Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852.
+    """
+
+    def loss(weights: Floats) -> float:
+        scores = weights[0] * logprobs + np.append(0.0, weights[1:])
+        chosen = scores[np.arange(len(answers)), answers]
+        return float((logsumexp(scores, axis=1) - chosen).mean() + ridge * (weights**2).sum())
+
+    found = minimize(loss, np.append(1.0, np.zeros(logprobs.shape[1] - 1)), method="L-BFGS-B").x
+    return float(found[0]), np.append(0.0, found[1:])

@@ -52,7 +52,7 @@ class ModalityEvaluation:
 
 @dataclass(frozen=True)
 class OptionCalibration:
-    """Platt scaling of one question's option scores, fitted on `val`."""
+    """Platt scaling of one question's option scores, fitted on `val`; for more than two options, a temperature and a bias for each."""
 
     task: str
     question: str
@@ -62,6 +62,8 @@ class OptionCalibration:
     slope: float
     intercept: float
     n: int
+    biases: tuple[float, ...] = ()
+    """One for each of more than two options, whose scores are multiplied by the slope; `positive` is then empty."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,11 @@ class ModelConfig:
     def interpreted(self) -> frozenset[str]:
         """Modalities whose evaluation has passed."""
         return frozenset(name for name, evaluation in self.evaluations.items() if evaluation.is_passed)
+
+    @property
+    def interpreted_in_writing(self) -> frozenset[str]:
+        """Of these, those that the language stage was trained beside; one that joined later is judged by its own question alone."""
+        return self.interpreted - set(self.fuser.get("untold", ()))
 
 
 class SalusModel(nn.Module):

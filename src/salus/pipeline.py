@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from salus import registry
+from salus.encode.encoder import Prepared
 from salus.fuse.fuser import item_ids
 from salus.generate.answer import Answer, Disclosure, OptionScore, Statement
 from salus.generate.ground import uncited, verify
 from salus.model import OptionCalibration, SalusModel, StatementCalibration
 from salus.reason import prompt
-from salus.reason.backbone import Piece, Session
+from salus.reason.backbone import Session
 from salus.reason.facts import Fact
 from salus.reason.lists import demographics, excerpts
 from salus.reason.retrieve import Retrieved, look_up
@@ -46,6 +47,7 @@ NOTHING_FOUND = "Nothing in this record that could be looked up answers the ques
 WITHHELD_ALL = (
     "What the model wrote did not pass its check against the record. Ask about one thing at a time, or name the measurement or list."
 )
+ItemIds = tuple[tuple[str, ...], ...]
 UNDECLARED = "Content of no declared modality: shown, not interpreted. Say what its files are in salus-cohort.yaml (`files: modality`)."
 MOST_TOKENS = 1200
 """Longest answer, language-model tokens."""
@@ -57,15 +59,17 @@ class OpenRecord:
 
     record: PatientRecord
     model: SalusModel
-    prefix: tuple[Piece, ...]
-    """The part of the prompt that every question shares."""
+    prepared: Mapping[str, Prepared]
+    """Network inputs by modality, of those that are interpreted and present."""
     sessions: dict[str, Session]
-    """`write` (with the adapter) and, from the first question with options on, `judge` (without it)."""
+    """`write` (with the adapter)."""
+    judges: dict[frozenset[str], tuple[Session, ItemIds]]
+    """Modalities → the session without the adapter that sees them, made for the first question with options that needs it."""
     prediction_time: ObservedTime | None
-    soft_item_ids: tuple[tuple[str, ...], ...]
-    """Items behind each soft token that the language model sees."""
+    soft_item_ids: ItemIds
+    """Items behind each soft token that the language model sees when it writes."""
     present: frozenset[str]
-    """Modalities that reached the language model as soft tokens."""
+    """Modalities that can reach the language model as soft tokens."""
     limits: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -99,22 +103,34 @@ def open_record(
     allowed = model.config.interpreted if interpret is None else interpret
     prepared = model.prepare(record, allowed)
     encoded_at = time.perf_counter()
-    fused = model.fuse([prepared])
-    prefix = tuple(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
-    sessions = {"write": model.backbone.session(prefix)}
-    behind = item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
+    later = set(model.config.fuser.get("untold", ()))
+    session, behind = _session(model, {name: one for name, one in prepared.items() if name not in later}, uses_adapter=True)
+    sessions: dict[str, Session] = {"write": session}
     limits += _imputed(model, prepared)
     limits += _not_interpreted(record, allowed)
     done = time.perf_counter()
     seconds = {"encode": encoded_at - started, "fuse_and_prefill": done - encoded_at}
-    return OpenRecord(record, model, prefix, dict[str, Session](sessions), at, behind, frozenset(prepared), tuple(limits), seconds)
+    return OpenRecord(record, model, prepared, sessions, {}, at, behind, frozenset(prepared), tuple(limits), seconds)
+
+
+def _title(name: str) -> str:
+    return str(registry.load("salus.modalities", name).title)
+
+
+@torch.inference_mode()
+def _session(model: SalusModel, prepared: Mapping[str, Prepared], *, uses_adapter: bool) -> tuple[Session, ItemIds]:
+    """Return a session whose shared prefix holds these modalities, and the items behind each soft token."""
+    fused = model.fuse([prepared])
+    prefix = tuple(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
+    session = model.backbone.session(prefix, uses_adapter=uses_adapter)
+    return session, item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
 
 
 def _imputed(model: SalusModel, prepared: Collection[str]) -> Iterator[str]:
     for name in prepared:
         how = model.config.encoders[name].get("imputation", "none")
         if how != "none":
-            title = registry.load("salus.modalities", name).title
+            title = _title(name)
             yield f"{title[:1].upper()}{title[1:]}: missing values were filled in ({how}) before the network read them."
 
 
@@ -123,7 +139,7 @@ def _not_interpreted(record: PatientRecord, allowed: frozenset[str]) -> Iterator
         if name not in registry.names("salus.modalities"):
             yield UNDECLARED
             continue
-        title = registry.load("salus.modalities", name).title
+        title = _title(name)
         yield f"{title[:1].upper()}{title[1:]}: shown and measured by rule, not interpreted (no passing evaluation of this modality)."
 
 
@@ -249,12 +265,13 @@ def _choose(opened: OpenRecord, question: str, options: Sequence[str]) -> tuple[
     model = opened.model
     calibration = calibration_for(model, question, options)
     facts = option_facts(opened.record, question)
-    logprobs = _judge(opened).option_logprobs(prompt.question(model.frame, question, facts, options), options)
+    session, soft = _judge(opened, frozenset(calibration.modalities) if calibration else opened.present)
+    logprobs = session.option_logprobs(prompt.question(model.frame, question, facts, options), options)
     probabilities = option_probabilities(logprobs, options, calibration)
     scores = tuple(
         OptionScore(option, probability, calibration is not None) for option, probability in zip(options, probabilities, strict=True)
     )
-    behind = tuple(dict.fromkeys(item for token in opened.soft_item_ids for item in token))
+    behind = tuple(dict.fromkeys(item for token in soft for item in token))
     behind = tuple(dict.fromkeys((*behind, *(item for fact in facts for item in fact.item_ids))))
     if calibration is None:
         return (
@@ -266,16 +283,22 @@ def _choose(opened: OpenRecord, question: str, options: Sequence[str]) -> tuple[
         return (
             (),
             behind,
-            f"This record has no {' or '.join(calibration.modalities).replace('_', ' ')} that could be interpreted.",
+            f"This record has no {' or '.join(_title(name) for name in calibration.modalities)} that could be interpreted.",
         )
     return scores, behind, None
 
 
-def _judge(opened: OpenRecord) -> Session:
-    """Return the session without the adapter: LoRA is trained to write facts, the projector to be judged by the model as it is."""
-    if "judge" not in opened.sessions:
-        opened.sessions["judge"] = opened.model.backbone.session(opened.prefix, uses_adapter=False)
-    return opened.sessions["judge"]
+def _judge(opened: OpenRecord, modalities: frozenset[str]) -> tuple[Session, ItemIds]:
+    """Return the session without the adapter, and the items behind its soft tokens.
+
+    LoRA is trained to write facts, the projector to be judged by the model as it is; a question that was evaluated is given the
+    modalities that it was evaluated with, whatever else the record holds.
+    """
+    seen = modalities & opened.present
+    if seen not in opened.judges:
+        given = {name: one for name, one in opened.prepared.items() if name in seen}
+        opened.judges[seen] = _session(opened.model, given, uses_adapter=False)
+    return opened.judges[seen]
 
 
 def calibration_for(model: SalusModel, question: str, options: Sequence[str]) -> OptionCalibration | None:
@@ -289,15 +312,18 @@ def calibration_for(model: SalusModel, question: str, options: Sequence[str]) ->
 
 
 def option_probabilities(logprobs: Sequence[float], options: Sequence[str], calibration: OptionCalibration | None) -> list[float]:
-    """Return a probability for each option: softmax of the scores, or Platt scaling where one was fitted.
+    """Return a probability for each option: softmax of the scores, with what was fitted to them where it was.
 
     Example:
         >>> [round(p, 2) for p in option_probabilities([-1.0, -1.0], ["yes", "no"], None)]
         [0.5, 0.5]
     """
-    if calibration is None:
-        top = max(logprobs)
-        weights = [math.exp(score - top) for score in logprobs]
+    if calibration is None or calibration.biases:
+        biases = dict(zip(calibration.options, calibration.biases, strict=True)) if calibration else {}
+        slope = calibration.slope if calibration else 1.0
+        scores = [slope * score + biases.get(option, 0.0) for option, score in zip(options, logprobs, strict=True)]
+        top = max(scores)
+        weights = [math.exp(score - top) for score in scores]
         return [weight / sum(weights) for weight in weights]
     positive = list(options).index(calibration.positive)
     margin = logprobs[positive] - logprobs[1 - positive]

@@ -110,3 +110,11 @@ def test_what_is_own_to_a_modality_touches_no_other() -> None:
     after = network(both, 1).tokens[0]
     assert not torch.isclose(before[:4], after[:4]).all(-1).any() and torch.equal(before[4:], after[4:])
     assert torch.equal(network({}, 1).tokens, absent), "absence is told as before"
+
+
+def test_absence_of_a_modality_that_joined_later_gives_no_token() -> None:
+    network = fuser(untold=("notes",)).eval()  # type: ignore[arg-type]
+    fused = network({"ecg": present([0, 1], 3, 8), "notes": present([1], 2, 4)}, 2)
+    assert fused.mask.tolist() == [[True] * 4 + [False] * 3, [True] * 7]
+    told = fuser().eval()({"ecg": present([0, 1], 3, 8), "notes": present([1], 2, 4)}, 2)
+    assert torch.equal(fused.tokens[1], told.tokens[1]), "where it is present nothing differs"

@@ -1,8 +1,8 @@
 """Molecular profiles as sets: tokens from any features in any order, one for each of K member networks.
 
 Takes `Profile` content; gives K tokens. A feature is found by the hash of its identifier, so no list of names ships; those that vary
-most over the training patients are kept. Self-supervised by telling hidden values from the others.
-Shapes: B batch, H buckets, F kept features, K members, N = K tokens, D width.
+most over the training patients are kept, each as levels between quantiles. Self-supervised by telling hidden values from the others.
+Shapes: B batch, H buckets, F kept features, L levels, K members, N = K tokens, D width.
 """
 
 from __future__ import annotations
@@ -51,9 +51,11 @@ def spread_out(profile: Profile, buckets: int) -> NDArray[np.float32]:
 class ProfileEncoder(nn.Module):
     """K small networks over a sum of features, one token each.
 
-    Source: deep sets (Zaheer et al. 2017, arXiv 1703.06114, theorem 2): a sum over the members of a set, then a network.
+    Source: deep sets (Zaheer et al. 2017, arXiv 1703.06114, theorem 2): a sum over the members of a set, then a network. Values enter by
+    a piecewise linear encoding over quantiles (Gorishniy et al. 2022, arXiv 2203.05556, section 3.2).
     """
 
+    edges: Tensor
     mean: Tensor
     spread: Tensor
     kept: Tensor
@@ -62,6 +64,7 @@ class ProfileEncoder(nn.Module):
         self,
         *,
         features: int = 256,
+        levels: int = 2,
         buckets: int = 1 << 14,
         members: int = 8,
         hidden: int = 64,
@@ -73,6 +76,7 @@ class ProfileEncoder(nn.Module):
 
         Args:
             features: F, most features that are kept.
+            levels: L, stretches between quantiles of the training patients that each value is spread over.
             buckets: H.
             members: K.
             hidden: units of each member's first layer.
@@ -84,10 +88,11 @@ class ProfileEncoder(nn.Module):
         self.width, self.tokens, self.pooled_tokens = width, members, members
         self.buckets, self.hidden_share, self.dropout = buckets, hidden_share, dropout
         self.register_buffer("kept", torch.full((features,), -1))
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("spread", torch.ones(features))
-        self.missing = nn.Parameter(torch.zeros(features))
-        self.first = MemberLinear(members, features, hidden)
+        self.register_buffer("edges", torch.arange(levels + 1.0)[:, None].repeat(1, features))
+        self.register_buffer("mean", torch.zeros(levels * features))
+        self.register_buffer("spread", torch.ones(levels * features))
+        self.missing = nn.Parameter(torch.zeros(levels * features))
+        self.first = MemberLinear(members, levels * features, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.second = MemberLinear(members, hidden, width)
 
@@ -101,7 +106,7 @@ class ProfileEncoder(nn.Module):
         return None
 
     def fit(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Choose the features that vary most among training patients, and learn mean and spread of each."""
+        """Choose the features that vary most among training patients, and learn quantiles, and mean and spread of each level."""
         table = torch.from_numpy(arrays["profile"])
         known = torch.isfinite(table)
         mean = table.nanmean(0).nan_to_num(0.0)
@@ -111,55 +116,72 @@ class ProfileEncoder(nn.Module):
         chosen = chosen[usable[chosen] >= 0].sort().values
         self.kept.fill_(-1)
         self.kept[: len(chosen)] = chosen
-        self.mean[: len(chosen)] = mean[chosen]
-        self.spread[: len(chosen)] = torch.where(variance[chosen] > 0, variance[chosen].sqrt(), 1.0)
+        if len(chosen):
+            quantiles = np.nanquantile(arrays["profile"][:, chosen.numpy()], np.linspace(0, 1, len(self.edges)), axis=0)
+            self.edges[:, : len(chosen)] = torch.from_numpy(quantiles)
+        made = self._levels(table)
+        self.mean.copy_(made.nanmean(0).nan_to_num(0.0))
+        spread = (made - self.mean).square().nanmean(0).nan_to_num(0.0).sqrt()
+        self.spread.copy_(torch.where(spread > 0, spread, 1.0))
+
+    def _levels(self, table: Tensor) -> Tensor:
+        """Return (B, L · F) how far each value has come through each stretch, 0 to 1, NaN where it is missing; level by level."""
+        low, high = self.edges[:-1], self.edges[1:]  # (L, F)
+        beyond = table[:, None, self.kept.clamp_min(0)] - low
+        through = (beyond / (high - low).clamp_min(1e-9)).clamp(0, 1)
+        return torch.where(self.edges[0] == self.edges[-1], beyond, through).flatten(1)  # one value in training has no stretches
 
     def standardised(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Return (B, F) values in spreads from the mean, NaN where a kept feature is missing, 0 where none is kept."""
-        chosen = arrays["profile"][:, self.kept.clamp_min(0)]
-        z = SOFT_LIMIT * torch.tanh((chosen - self.mean) / self.spread / SOFT_LIMIT)
-        kept: Tensor = torch.where(self.kept >= 0, z, 0.0)
+        """Return (B, L · F) levels in spreads from the mean, NaN where a kept feature is missing, 0 where none is kept."""
+        z = SOFT_LIMIT * torch.tanh((self._levels(arrays["profile"]) - self.mean) / self.spread / SOFT_LIMIT)
+        kept: Tensor = torch.where(self.is_kept, z, 0.0)
         return kept
+
+    @property
+    def is_kept(self) -> Tensor:
+        """(L · F,) bool: whether a feature is kept in that place."""
+        return (self.kept >= 0).repeat(len(self.edges) - 1)
 
     def build_pretext(self) -> nn.Module:
         """Return the self-supervised objective."""
-        return HiddenValues(self.width, len(self.kept))
+        return HiddenValues(self.width, len(self.mean))
 
     def forward(self, arrays: Mapping[str, Tensor], hide: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return values (B, K, D) and mask (B, K), False where no kept feature is measured (none at all, before `fit`).
 
         Args:
             arrays: `profile` (B, H).
-            hide: (B, F) bool, features to hide (self-supervised training); in training others are hidden by chance.
+            hide: (B, L · F) bool, levels to hide (self-supervised training); in training others are hidden by chance.
         """
-        z = self.standardised(arrays)
-        seen = torch.isfinite(z) & (self.kept >= 0) if bool((self.kept >= 0).any()) else torch.isfinite(arrays["profile"])
+        z, is_kept = self.standardised(arrays), self.is_kept
+        seen = torch.isfinite(z) & is_kept if bool(is_kept.any()) else torch.isfinite(arrays["profile"])
         values = z.expand(self.first.weight.shape[0], -1, -1)
         unseen = torch.isnan(values) if hide is None else torch.isnan(values) | hide
         if self.training and hide is None:
             unseen = unseen | (torch.rand_like(values) < self.hidden_share)
-        values = torch.where(unseen & (self.kept >= 0), self.missing, values)
+        values = torch.where(unseen & is_kept, self.missing, values)
         inner = functional.dropout(functional.gelu(self.norm(self.first(values))), self.dropout, self.training)
         tokens = functional.dropout(functional.gelu(self.second(inner)), self.dropout / 2, self.training)
         return tokens.transpose(0, 1), seen.any(1, keepdim=True).expand(-1, self.tokens)
 
 
 class HiddenValues(nn.Module):
-    """Self-supervised stage: hide features of a profile, and tell their values from the tokens of the others.
+    """Self-supervised stage: hide features of a profile, and tell their levels from the tokens of the others.
 
     Source: masked autoencoding of tables as in VIME (Yoon et al. 2020, NeurIPS, section 4.1).
     """
 
-    def __init__(self, width: int, features: int, *, hidden_share: float = 0.3) -> None:
+    def __init__(self, width: int, levels: int, *, hidden_share: float = 0.3) -> None:
         super().__init__()
-        self.tell = nn.Linear(width, features)
+        self.tell = nn.Linear(width, levels)
         self.hidden_share = hidden_share
 
     def forward(self, encoder: ProfileEncoder, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one batch: squared error of the hidden values, in spreads."""
         z = encoder.standardised(arrays)
-        known = torch.isfinite(z) & (encoder.kept >= 0)
-        hide = known & (torch.rand_like(z) < self.hidden_share)
+        known = torch.isfinite(z) & encoder.is_kept
+        features = torch.rand(len(z), len(encoder.kept), device=z.device) < self.hidden_share
+        hide = known & features.repeat(1, z.shape[1] // features.shape[1])  # all levels of a feature: one would tell the other
         values, _ = encoder(arrays, hide)
         error = (self.tell(values) - z.nan_to_num(0.0)[:, None]).square().mean(1)
         loss: Tensor = (error * hide).sum() / hide.sum().clamp_min(1)

@@ -86,6 +86,7 @@ class SequenceEncoder(nn.Module):
         width: int = 32,
         hidden_share: float = 0.5,
         dropout: float = 0.1,
+        needs_whole: bool = False,
     ) -> None:
         """Build from settings.
 
@@ -97,8 +98,10 @@ class SequenceEncoder(nn.Module):
             width: D.
             hidden_share: share of inputs hidden in training.
             dropout: on the token.
+            needs_whole: a window of fewer letters is not read: what each place means would be another.
         """
         super().__init__()
+        self.needs_whole = needs_whole
         self.alphabet, self.length, self.windows = alphabet, length, windows
         self.width, self.members, self.tokens = width, members, windows * members
         self.pooled_tokens = members if windows == 1 else 0
@@ -119,7 +122,8 @@ class SequenceEncoder(nn.Module):
             letters = np.full((self.windows, self.length, len(LETTERS[self.alphabet][0])), np.nan, np.float32)
             for place, window in enumerate(found):
                 letters[place] = prepare_letters(window, self.alphabet, self.length)
-            used = (np.isfinite(letters[..., 0]).sum(1) >= LEAST_LETTERS).repeat(self.members)
+            least = self.length if self.needs_whole else LEAST_LETTERS
+            used = (np.isfinite(letters[..., 0]).sum(1) >= least).repeat(self.members)
             if used.any():
                 ids: tuple[tuple[str, ...], ...] = tuple((item.id,) if one else () for one in used)
                 time_s = np.full(self.tokens, seconds.get(item.id, np.nan), dtype=np.float32)

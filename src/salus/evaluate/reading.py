@@ -81,7 +81,7 @@ def alone_answer(model: SalusModel, example: Example) -> tuple[str, bool]:
     No facts, no verification, no drafts.
     """
     record = example.record()
-    prepared = model.prepare(record, model.config.interpreted)
+    prepared = model.prepare(record, model.config.interpreted_in_writing)
     fused = model.fuse([prepared])
     session = model.backbone.session(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
     lines, shown = raw_lines(record, example.question)

@@ -1,8 +1,9 @@
 """Early fusion by concatenation: each modality's tokens through a projector into the language model's width, side by side.
 
 Every modality opens with a learned marker token, one for `present` and another for `missing`, so that absence is told and never
-looks like zeros. Cost: linear in tokens. Source: the soft-prompt route of Lester et al. 2021 (arXiv 2104.08691) with the
-modality and time embeddings of the usual multimodal transformer.
+looks like zeros; of a modality that joined a trained model, absence gives no token at all, as that model was trained. Cost: linear in
+tokens. Source: the soft-prompt route of Lester et al. 2021 (arXiv 2104.08691) with the modality and time embeddings of the usual
+multimodal transformer.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class ConcatConfig:
     """Root mean square of a token: that of the language model's own embeddings."""
     dropout: float = 0.1
     """Dropout inside the projector."""
+    untold: tuple[str, ...] = ()
+    """Modalities whose absence gives no token: those that joined a model whose other parts were trained without them."""
     modality_dropout: float = 0.1
     """Chance in training that a whole modality is told as missing."""
 
@@ -118,7 +121,10 @@ class ConcatFuser(nn.Module):
             marker = marker.index_put((rows,), self._scaled(self.present[name]).expand(rows.shape[0], 1, -1))
             block = block.index_put((rows,), self._scaled(projected))
             mask = mask.index_put((rows,), here)
-        return torch.cat([marker, block], dim=1), torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
+        told = torch.full_like(mask[:, :1], name not in self.config.untold)
+        if present is not None:
+            told = told.index_fill(0, rows, True)
+        return torch.cat([marker, block], dim=1), torch.cat([told, mask], dim=1)
 
     def _scaled(self, tokens: Tensor) -> Tensor:
         rms = tokens.pow(2).mean(dim=-1, keepdim=True).add(1e-6).sqrt()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
-from salus.metrics import Interval, accuracy, auroc, bootstrap, fit_logistic, platt_targets
+from salus.metrics import Interval, accuracy, auroc, bootstrap, fit_logistic, fit_temperature, platt_targets
 from salus.model import ModalityEvaluation, OptionCalibration, SalusModel, StatementCalibration
 from salus.pipeline import ask, calibration_features, open_record
 from salus.task import Example, Task
@@ -47,7 +47,7 @@ def calibrate_options(model: SalusModel, task: Task, examples: Sequence[Example]
     if task.metric != "auroc" or task.positive is None:
         chosen = [example.options[int(np.argmax(row))] for example, row in zip(examples, scores, strict=True)]
         right = np.array([float(one == example.answer) for one, example in zip(chosen, examples, strict=True)])
-        return TaskOnVal(bootstrap(accuracy, np.ones(len(right)), right, groups), "accuracy", None)
+        return TaskOnVal(bootstrap(accuracy, np.ones(len(right)), right, groups), "accuracy", _many_options(task, examples, scores))
     margins = np.array([option_margin(row, example.options, task.positive) for example, row in zip(examples, scores, strict=True)])
     truth = np.array([float(example.answer == task.positive) for example in examples])
     if truth.min() == truth.max():  # one class only: nothing to rank, nothing to fit
@@ -58,6 +58,19 @@ def calibrate_options(model: SalusModel, task: Task, examples: Sequence[Example]
         task.name, first.question, first.options, task.positive, task.modalities, float(slope), float(intercept), len(truth)
     )
     return TaskOnVal(bootstrap(auroc, truth, margins, groups), "auroc", calibration)
+
+
+def _many_options(task: Task, examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> OptionCalibration | None:
+    """Return the calibration of a question in one wording with more than two options; None where the task has several, or no bar."""
+    first = examples[0]
+    is_one = all((one.question, one.options) == (first.question, first.options) for one in examples)
+    if not is_one or len(first.options) < 3 or task.pass_above is None:
+        return None
+    answers = np.array([first.options.index(one.answer) for one in examples])
+    slope, biases = fit_temperature(np.asarray(scores, np.float64), answers)
+    return OptionCalibration(
+        task.name, first.question, first.options, "", task.modalities, slope, 0.0, len(answers), tuple(float(one) for one in biases)
+    )
 
 
 def option_margin(logprobs: Sequence[float], options: Sequence[str], positive: str) -> float:

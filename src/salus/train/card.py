@@ -7,11 +7,13 @@ from typing import Any
 
 from salus import registry
 from salus.model import ModelConfig
+from salus.train.extend import tasks_of
 
 
 def card(config: ModelConfig, recipe: Mapping[str, Any]) -> str:
     """Return the README card of a model folder, Hugging Face style."""
-    tasks = sorted({name for stage in ("projector", "language") for name in recipe[stage]["tasks"]} & set(registry.names("salus.tasks")))
+    named = {name for stage in ("projector", "language") for name in recipe[stage]["tasks"]} | set(tasks_of(config.trained))
+    tasks = sorted(named & set(registry.names("salus.tasks")))
     sources = [(task, registry.load("salus.tasks", task)) for task in tasks]
     lines = [
         "---",
@@ -50,6 +52,7 @@ def card(config: ModelConfig, recipe: Mapping[str, Any]) -> str:
         "",
         f"Seed {trained.get('seed')}, {trained.get('date')}, {float(trained.get('seconds', 0)) / 60:.0f} minutes, "
         f"{float(trained.get('energy_kwh', 0)):.3f} kWh (estimated by CodeCarbon). Recipe hash `{config.recipe_hash[:12]}`.",
+        *_extends(trained),
         "",
         "## Limits",
         "",
@@ -59,3 +62,13 @@ def card(config: ModelConfig, recipe: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _extends(trained: Mapping[str, Any]) -> list[str]:
+    """Return what is said of the model that this one extends, and of those before it."""
+    if "extends" not in trained:
+        return []
+    base = trained["extends"]
+    minutes, energy = float(base["trained"].get("seconds", 0)) / 60, float(base["trained"].get("energy_kwh", 0))
+    told = f"{base['name']} {base['version']} (seed {base['trained'].get('seed')}, {base['trained'].get('date')}, {minutes:.0f} minutes"
+    return ["", f"Extends {told}, {energy:.3f} kWh), whose tensors it holds unchanged.", *_extends(base["trained"])]

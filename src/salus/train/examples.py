@@ -128,7 +128,7 @@ def build_examples(
     made: list[LanguageExample] = []
     for place, example in enumerate(chosen):
         record = example.record()
-        encoded = encoded_record(model, model.prepare(record, draw.modalities if example.options else model.config.interpreted))
+        encoded = encoded_record(model, model.prepare(record, draw.modalities if example.options else model.config.interpreted_in_writing))
         if example.options:
             made.append(softened(option_example(model, example, record, encoded), draw))
         elif name == "overview":

@@ -54,6 +54,10 @@ class LanguageRecipe:
     """Steps."""
 
 
+NONE = LanguageRecipe(steps=0, lr=0.0, tasks={})
+"""A stage that is left out."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that makes a model, but the data."""
@@ -63,11 +67,13 @@ class Recipe:
     seed: int
     backbone: str
     encoders: Mapping[str, EncoderRecipe]
-    projector: LanguageRecipe
+    projector: LanguageRecipe = NONE
     """Trains the fuser on questions about the record, most of them with options; encoders and language model are frozen."""
-    language: LanguageRecipe
+    language: LanguageRecipe = NONE
     """Trains LoRA to write; the fuser stays as it is, and options are judged without LoRA. No tasks: a model that only judges options."""
-    lora: Mapping[str, Any]
+    lora: Mapping[str, Any] = field(default_factory=dict)
+    extends: str = ""
+    """Model folder, or `base`: the encoders above and their own projectors join it, nothing that it has is changed. Empty: a new model."""
     own_projectors: Mapping[str, LanguageRecipe] = field(default_factory=dict)
     """Modality → a further projector stage that trains its own part of the fuser alone: for one with too few examples to be heard
     among the others."""

@@ -44,6 +44,7 @@ from salus.train.calibrate import TaskOnVal, calibrate_options, calibrate_statem
 from salus.train.card import card
 from salus.train.encoder_stage import OptionHeads, fit_normaliser, head_probabilities, load_heads, pretrain, supervise
 from salus.train.examples import Draw, build_examples
+from salus.train.extend import check_extension, extended_config, extended_model, hand_on_adapter, hand_on_tensors, handed_on
 from salus.train.language_stage import Progress, load_checkpoint, mean_loss, train_language
 from salus.train.recipe import LanguageRecipe, Recipe
 
@@ -89,6 +90,9 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
         ConfigError: a task, modality or cohort that the recipe names is not there, or the work folder is another recipe's.
     """
     _check(recipe)
+    base = extended_model(recipe) if recipe.extends else None
+    if base is not None:
+        check_extension(recipe, base.config)
     place.work.mkdir(parents=True, exist_ok=True)
     _claim(place.work, settings_hash(recipe))
     run = _Run(recipe, place, _Tasks(place.data), Log(place.work / "log.json"), progress)
@@ -97,11 +101,12 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
     for name in recipe.encoders:
         with run.log.stage(f"encoder {name}"):
             encoders[name] = _encoder(run, name)
-    model = _assembled(run, encoders)
-    with run.log.stage("projector"):
-        model.fuser.requires_grad_(True)
-        _language(run, model, recipe.projector, "projector")
-    model.fuser.requires_grad_(False)
+    model = _assembled(run, encoders, base)
+    if base is None:
+        with run.log.stage("projector"):
+            model.fuser.requires_grad_(True)
+            _language(run, model, recipe.projector, "projector")
+        model.fuser.requires_grad_(False)
     for name, one in recipe.own_projectors.items():
         with run.log.stage(f"projector-{name}"):
             for parameter in model.fuser.own_parameters(name):
@@ -115,6 +120,8 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
             torch.manual_seed(recipe.seed + 7)
             add_lora(model.backbone, recipe.lora)
             _language(run, model, recipe.language, "language")
+    if base is not None:
+        hand_on_adapter(base, model)
     with run.log.stage("calibrate"):
         model.requires_grad_(False)
         model.config = _calibrated(run, model)
@@ -124,18 +131,27 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
         "seconds": run.log.seconds(),
         "energy_kwh": meter.stop(),
         "log": run.log.rows,
+        **({"extends": handed_on(base.config)} if base is not None else {}),
     }
     model.config = replace(model.config, recipe_hash=settings_hash(recipe), trained=trained)
     save_model(model, place.out, model.config, card(model.config, asdict(recipe)))
     return place.out
 
 
-def _assembled(run: _Run, encoders: Mapping[str, Encoder]) -> SalusModel:
-    """Return a model with trained encoders, a fresh fuser and the backbone as it is; nothing in it requires a gradient."""
-    config, backbone = _config(run.recipe), build_backbone(run.recipe.backbone)
-    config = replace(config, backbone_identity=backbone.identity, fuser={**run.recipe.fuser, "token_rms": backbone.token_rms()})
+def _assembled(run: _Run, encoders: Mapping[str, Encoder], base: SalusModel | None) -> SalusModel:
+    """Return a model with trained encoders, a fresh fuser (or that of `base`, with room for more) and the backbone as it is.
+
+    Nothing in it requires a gradient.
+    """
+    config, backbone = _config(run.recipe), build_backbone(run.recipe.backbone, expected=base.config.backbone_identity if base else None)
+    if base is not None:
+        config = extended_config(base.config, config)
+    else:
+        config = replace(config, backbone_identity=backbone.identity, fuser={**run.recipe.fuser, "token_rms": backbone.token_rms()})
     torch.manual_seed(run.recipe.seed)
     model = SalusModel(config, backbone)
+    if base is not None:
+        hand_on_tensors(base, model)
     for name, encoder in encoders.items():
         cast(nn.Module, model.encoder(name)).load_state_dict(cast(nn.Module, encoder).state_dict())
     model.requires_grad_(False)
@@ -215,6 +231,8 @@ def _check(recipe: Recipe) -> None:
     """Refuse what would stop the run only hours later: names of plug-ins, settings of networks."""
     if recipe.language.tasks:
         check_lora(recipe.lora)
+    if not recipe.extends and not recipe.projector.tasks:
+        raise ConfigError(f"Cannot train {recipe.name!r}: the stage 'projector' has no tasks. Name some, or the model that it extends.")
     fuser_config(recipe.fuser, {}, 1)
     for name, settings in _config(recipe).encoders.items():
         build_encoder(name, settings)
@@ -347,7 +365,9 @@ def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> 
         for name in one.tasks:
             wanted = int(min(most, run.recipe.examples.get(name, EXAMPLES)))
             mixtures = one.mixtures if split == "train" else 0
-            made[name] = _kept(run, model, name, split, (wanted, mixtures), _said(run, f"{stage}: {name} {split}"))
+            weight = one.teacher_weight if run.recipe.extends else run.recipe.projector.teacher_weight
+            draw = Draw(wanted, run.recipe.seed, frozenset(run.tasks.task(name).modalities), run.heads.get(name, {}), weight, mixtures)
+            made[name] = _kept(run, model, name, split, draw=draw, said=_said(run, f"{stage}: {name} {split}"))
         return made
 
     checkpoint, done = run.place.work / f"{stage}.pt", run.place.work / f"{stage}.done"
@@ -367,16 +387,10 @@ def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> 
     done.touch()
 
 
-def _kept(run: _Run, model: SalusModel, name: str, split: Split, wanted: tuple[int, int], said: Progress) -> list[LanguageExample]:
-    """Return language examples from the run's cache, made when they are not there: encoders are frozen, so they stay true.
-
-    `wanted` is how many examples and how many mixtures beside them.
-    """
-    most, mixtures = wanted
-    path = run.place.work / f"examples-{name}-{split}-{most}{f'-mixed-{mixtures}' if mixtures else ''}.pt"
+def _kept(run: _Run, model: SalusModel, name: str, split: Split, *, draw: Draw, said: Progress) -> list[LanguageExample]:
+    """Return language examples from the run's cache, made when they are not there: encoders are frozen, so they stay true."""
+    path = run.place.work / f"examples-{name}-{split}-{draw.most}{f'-mixed-{draw.mixtures}' if draw.mixtures else ''}.pt"
     if not path.exists():
-        modalities, weight = frozenset(run.tasks.task(name).modalities), run.recipe.projector.teacher_weight
-        draw = Draw(most, run.recipe.seed, modalities, run.heads.get(name, {}), weight, mixtures)
         made = build_examples(model, name, run.tasks.examples(name, split), draw, progress=said)
         part = path.with_suffix(".part")
         torch.save(made, part)
@@ -402,12 +416,15 @@ def _on_val(run: _Run, model: SalusModel, name: str) -> TaskOnVal | None:
 
 def _gated(run: _Run, model: SalusModel) -> ModelConfig:
     """Return the settings with what `val` gave for each task with options: gates and calibrations."""
-    evaluations: dict[str, ModalityEvaluation] = {}
-    calibrations: list[OptionCalibration] = []
-    for name in run.recipe.projector.tasks:
+    evaluations: dict[str, ModalityEvaluation] = dict(model.config.evaluations)
+    calibrations: list[OptionCalibration] = list(model.config.option_calibrations)
+    own = [name for one in run.recipe.own_projectors.values() for name in one.tasks]
+    for name in dict.fromkeys([*run.recipe.projector.tasks, *own]):
         found = None if is_open(name) else _on_val(run, model, name)
         if found is not None:
-            evaluations |= gate(run.tasks.task(name), found)
+            gates = gate(run.tasks.task(name), found)
+            evaluations |= {one: made for one, made in gates.items() if one in run.recipe.encoders or not run.recipe.extends}
+            calibrations = [one for one in calibrations if one.task != name]
             calibrations += [found.calibration] if found.calibration is not None else []
     return replace(model.config, evaluations=evaluations, option_calibrations=tuple(calibrations))
 

@@ -80,7 +80,7 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         with parquet.ParquetFile(path, memory_map=False) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
                 yield from batch.to_pylist()
-    except (MemoryError, GeneratorExit):
+    except GeneratorExit:
         raise
     except Exception as error:
         raise _refusal(path, error) from None
@@ -92,4 +92,7 @@ def _refusal(path: Path, error: Exception) -> InputError:
         return error
     if isinstance(error, FileNotFoundError | PermissionError):
         return InputError(f"Cannot read Parquet '{path.name}': {error.strerror}. Check that it is there and may be read.")
+    if isinstance(error, MemoryError):
+        what = "its header promises more than memory holds"
+        return FormatError(f"Cannot read Parquet '{path.name}': {what}. Write it again, in smaller row groups.")
     return FormatError(f"Cannot read Parquet '{path.name}': it is damaged or not Parquet ({type(error).__name__}). Write it again.")

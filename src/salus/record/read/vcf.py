@@ -41,7 +41,10 @@ SIGNIFICANCE = frozenset({
     "no classification for the single variant", "low penetrance",
 })  # fmt: skip
 """What ClinVar calls a variant (its data dictionary, germline classifications); other words in that place are not repeated."""
-_WORDS = re.compile(r"[\w .,/|&+:()-]{1,120}", re.ASCII)
+_SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,15}", re.ASCII)
+"""A gene symbol as HGNC and its sisters for other species spell them."""
+_TERMS = re.compile(r"[a-z0-9_]{1,60}(?:&[a-z0-9_]{1,60}){0,9}|[A-Za-z ]{1,30} variant", re.ASCII)
+"""Consequences as Sequence Ontology terms."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Header:
     build: str
     csq: tuple[str, ...] = ()
     """Names of the parts of CSQ."""
+    filters: frozenset[str] = frozenset()
+    """Filters that it declares."""
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -181,12 +186,14 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _header(path: Path, lines: Iterator[tuple[int, str]]) -> Header:
-    build, csq = "", ()
+    build, csq, filters = "", (), set[str]()
     for _, line in lines:
         if found := re.match(r"##(?:reference|assembly)=(.+)", line):
             build = build or _build_of(found[1])
         if found := re.match(r"##contig=.*assembly=\"?([\w.-]+)", line):
-            build = build or found[1]
+            build = build or _build_of(found[1])
+        if found := re.match(r"##FILTER=<ID=([\w.:+-]{1,60})[,>]", line, re.ASCII):
+            filters.add(found[1])
         if found := re.match(r"##INFO=<ID=CSQ,.*Format: ([^\">]+)", line):
             csq = tuple(found[1].strip().split("|"))
         if line.startswith("#CHROM\t"):
@@ -195,7 +202,7 @@ def _header(path: Path, lines: Iterator[tuple[int, str]]) -> Header:
                 raise InputError(
                     f"Cannot read VCF '{path.name}': more than {SAMPLES_LIMIT} samples, or names that repeat. Split it by sample."
                 )
-            return Header(names, build, csq)
+            return Header(names, build, csq, frozenset(filters))
         if not line.startswith("##"):
             break
     raise FormatError(f"Cannot read VCF '{path.name}': it has no line '#CHROM'. Write it again.")
@@ -276,7 +283,11 @@ def kind_of(ref: str, alt: str) -> str:
 def _annotations(filters: str, info: str, header: Header) -> tuple[str, ...]:
     """Return filter, gene, consequence and significance as the file states them."""
     keyed = dict(part.partition("=")[::2] for part in info.split(";"))
-    remarks = [] if filters in ("PASS", ".", "") else [f"filter: {filters}"]
+    stated = [one for one in filters.split(";") if one not in ("PASS", ".", "", "0")]
+    known = [one for one in stated if one in header.filters]
+    remarks = [f"filter: {';'.join(known)}"] if known else []
+    if len(stated) > len(known):
+        remarks.append("it did not pass a filter that the header does not declare")
     gene = effect = ""
     if "ANN" in keyed:
         parts = keyed["ANN"].split(",")[0].split("|")
@@ -288,8 +299,9 @@ def _annotations(filters: str, info: str, header: Header) -> tuple[str, ...]:
         gene = keyed["GENEINFO"].split(":")[0]
     parts = re.split(r"[|,]", keyed.get("CLNSIG", "").replace("_", " "))
     significance = ", ".join(part.strip() for part in parts if part.strip().lower() in SIGNIFICANCE)
+    gene, effect = gene if _SYMBOL.fullmatch(gene) else "", effect if _TERMS.fullmatch(effect) else ""
     for title, words in (("gene", gene), ("consequence", effect), ("significance", significance)):
-        if words and _WORDS.fullmatch(words):
+        if words:
             remarks.append(f"{title} as the file annotates it, not assessed here: {words}")
     return tuple(remarks)
 
