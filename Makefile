@@ -22,17 +22,21 @@ test: env
 bench: env
 	$(BIN)/python scripts/inspect_all.py "$(SALUS_DATA)" results/inspect.json
 	$(BIN)/salus train recipes/base.yaml --work runs/base --out runs/base/model
-	$(BIN)/salus evaluate --model runs/base/model --tasks icu-death,heart-sound,what-changed --out results/base.json
-	$(BIN)/salus evaluate --model runs/base/model --tasks record-reading --out results/record-reading.json
-	$(BIN)/salus evaluate --model runs/base/model --tasks vqa-rad,pubmedqa,cxr-finding --out results/pictures-and-literature.json
+	$(BIN)/salus train recipes/dna.yaml --work runs/dna --out runs/dna/model
+	$(BIN)/salus evaluate --model runs/dna/model --tasks dna-splice --out results/dna-splice.json
+	$(BIN)/salus evaluate --model runs/dna/model --tasks icu-death,heart-sound,what-changed --out results/base.json
+	$(BIN)/salus evaluate --model runs/dna/model --tasks record-reading --out results/record-reading.json
+	$(BIN)/salus evaluate --model runs/dna/model --tasks vqa-rad,pubmedqa,cxr-finding --out results/pictures-and-literature.json
 	$(BIN)/python scripts/heart_sound_seeds.py runs/heart_sound results/heart-sound.json
 	$(BIN)/python scripts/verify_changes.py results/base-what-changed.json "$(SALUS_DATA)" > results/what-changed.txt; \
 	  status=$$?; cat results/what-changed.txt; exit $$status
 	$(BIN)/python scripts/bccd_count.py results/bccd-count.json test
 	$(BIN)/python scripts/cough_baseline.py results/cough.json
+	$(BIN)/python scripts/ecg_beats.py results/ecg-beat.json
+	$(BIN)/python scripts/measure_omics.py results/omics.json
 	$(BIN)/python scripts/measure_transcriber.py results/transcription.json  # needs espeak-ng
-	$(BIN)/python scripts/measure_missingness.py results/missingness.json runs/base/model
-	$(BIN)/python scripts/time_questions.py results/second-question.json runs/base/model
+	$(BIN)/python scripts/measure_missingness.py results/missingness.json runs/dna/model
+	$(BIN)/python scripts/time_questions.py results/second-question.json runs/dna/model
 	$(BIN)/python scripts/bench_ingestion.py "$(SALUS_DATA)" results/ingestion.json
 	$(BIN)/python scripts/fuzz_readers.py "$(SALUS_DATA)" results/fuzzing.json --seconds 3600
 
