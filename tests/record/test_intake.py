@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from salus.errors import ConfigError, DamagedError, InputError, StoreError
+from salus.errors import ConfigError, DamagedError, StoreError
 from salus.record.intake import Stored, StoredList, get_files, patients_of_files, put_files
 from salus.record.keys import KeyRing
 from salus.record.patient import Skipped
@@ -93,24 +91,6 @@ def test_a_list_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("call the ward\n")
     with pytest.raises(ConfigError, match=r"^Cannot use list 'notes.txt': line 1 is not one that 'salus store put' wrote.$"):
         StoredList(tmp_path / "notes.txt")
-
-
-def test_the_gate_decides_what_is_stored(folder: Path, store: Store, done: StoredList, tmp_path: Path) -> None:
-    @contextmanager
-    def gate(path: Path, subject_id: str) -> Iterator[Path]:
-        if path.name == "b.csv":
-            raise InputError("a name is left in it")
-        clean = tmp_path / "clean"
-        clean.write_bytes(b"clean of " + subject_id.encode())
-        yield clean
-        clean.unlink()
-
-    subjects, _ = patients_of_files(folder)
-    found = list(put_files(store, folder, subjects, done, gate=gate))
-    assert [one.reason for one in found if isinstance(one, Skipped)] == ["a name is left in it"]
-    assert {path: store.open(one.subject_id, one.address).read() for path, one in done.lines.items()} == {
-        "a/deep/ward.csv": b"clean of p1", "a/ward.csv": b"clean of p1",
-    }  # fmt: skip
 
 
 def test_a_file_that_cannot_be_opened_is_left_out(folder: Path, store: Store, done: StoredList) -> None:

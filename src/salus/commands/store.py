@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from salus.errors import ConfigError
-from salus.record.intake import Gate, StoredList, get_files, patients_of_files, put_files
+from salus.errors import ConfigError, InputError
+from salus.record.deidentify.gate import REPORT_NAME, deidentify_folder
+from salus.record.deidentify.key import read_key
+from salus.record.intake import StoredList, get_files, patients_of_files, put_files
 from salus.record.keys import KeyRing
 from salus.record.patient import Skipped
 from salus.record.sealed import opaque
@@ -27,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     put.add_argument("path", type=Path, help="file or folder")
     put.add_argument("--patient", metavar="ID", help="all files are this patient's (default: as the files or the manifest say)")
     put.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
+    put.add_argument("--no-deidentify", action="store_true", help="store files as they are, with all that tells who the patient is")
     get = actions.add_parser("get", help="write stored files below a folder, each whole and checked")
     get.add_argument("out", type=Path, help="folder to write to")
     get.add_argument("--patient", metavar="ID", help="this patient's files only")
@@ -38,14 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--keys", required=True, type=Path, metavar="FILE", help="key ring, outside the store (put makes a new one)")
         action.add_argument("--master", type=Path, metavar="FILE", help="its master key, best on another disk (default: KEYS.master)")
         action.add_argument("--list", type=Path, metavar="FILE", help="what came from where (default: KEYS.list.jsonl)")
+        action.add_argument("--key", type=Path, metavar="FILE", help="key of the new names of patients (default: KEYS.deidentify)")
 
 
-def run(args: argparse.Namespace, *, gate: Gate | None = None) -> int:
+def run(args: argparse.Namespace) -> int:
     """Run one action; return 0, or 1 when `verify` found something, or `put` left a file out.
-
-    Args:
-        args: the parsed command line.
-        gate: what every file passes before it is stored (de-identification); None: files are stored as they are.
 
     Raises:
         StoreError: the store or the key ring cannot give or take something.
@@ -53,7 +57,8 @@ def run(args: argparse.Namespace, *, gate: Gate | None = None) -> int:
     """
     listed: Path = args.list or args.keys.with_name(args.keys.name + ".list.jsonl")
     master: Path | None = args.master
-    for path in (args.keys, listed, *([master] if master else [])):
+    key: Path = args.key or args.keys.with_name(args.keys.name + ".deidentify")
+    for path in (args.keys, listed, key, *([master] if master else [])):
         refuse_inside(args.store, path)
     is_new = args.action == "put" and not args.keys.exists()
     if args.action != "put" and not listed.exists() and args.action != "forget":
@@ -64,26 +69,85 @@ def run(args: argparse.Namespace, *, gate: Gate | None = None) -> int:
         paths = f"{store.keys.path} and {store.keys.master_path}"
         console.print(f"New key ring: {paths}. Without both nothing can be read: copy them, apart from the store.", markup=False)
     if args.action == "put":
-        return _put(args, store, done, console, gate)
+        return _put(args, store, done, key=key, console=console)
+    patient = _stored_as(getattr(args, "patient", None), key, done)
     if args.action == "get":
-        wanted = [one for one in done.lines.values() if args.patient in (None, one.subject_id)]
+        wanted = [one for one in done.lines.values() if patient in (None, one.subject_id)]
         if not wanted:
             raise ConfigError(f"Cannot get files: '{listed.name}' lists none of that patient. Check the id.")
         console.print(f"{sum(1 for _ in get_files(store, wanted, args.out))} files written to {args.out}", markup=False)
         return 0
     if args.action == "forget":
-        count = store.forget(args.patient)
-        done.drop(args.patient)
+        count = store.forget(patient or args.patient)
+        done.drop(patient or args.patient)
         console.print(f"Erased: the key, and {count} objects. Copies of the key ring made before still hold the key: renew them.")
         return 0
     return _verify(store, done, console)
 
 
-def _put(args: argparse.Namespace, store: Store, done: StoredList, console: Console, gate: Gate | None) -> int:
-    root = args.path if args.path.is_dir() else args.path.parent
-    subjects, refused = patients_of_files(args.path, patient=args.patient, manifest=args.manifest)
-    left_out, stored = list(refused), 0
-    for one in put_files(store, root, subjects, done, gate=gate):
+def _stored_as(patient: str | None, key: Path, done: StoredList) -> str | None:
+    """Return the id under which a patient is stored: the one that was given, or the one that stands for it."""
+    if patient is None or not key.exists() or any(one.subject_id == patient for one in done.lines.values()):
+        return patient
+    told = read_key(key).subject(patient)
+    return told if any(one.subject_id == told for one in done.lines.values()) else patient
+
+
+def _put(args: argparse.Namespace, store: Store, done: StoredList, *, key: Path, console: Console) -> int:
+    if args.no_deidentify:
+        return _put_folder(store, done, args.path, patient=args.patient, manifest=args.manifest, console=console)
+    with _deidentified(args, key) as (copy, left_out):
+        patient = None if args.patient is None else read_key(key).subject(args.patient)
+        status = _put_folder(store, done, copy, patient=patient, left_out=left_out, console=console)
+    names = key.with_name(f"{key.name}.map.json")
+    console.print(f"De-identified; the report: {_report_of(key)}; which new name is which: {names}", markup=False)
+    if left_out:
+        console.print("What this program cannot de-identify is stored with --no-deidentify, as it is.")
+    return status
+
+
+def _report_of(key: Path) -> Path:
+    return key.with_name(f"{key.name}.report.json")
+
+
+@contextmanager
+def _deidentified(args: argparse.Namespace, key: Path) -> Iterator[tuple[Path, list[Skipped]]]:
+    """Yield a de-identified copy that is there while the context is open, and what is not in it; the report is kept beside the key.
+
+    The copy lies in a folder for its owner alone, below TMPDIR, and needs as much space as the files.
+    """
+    if not args.path.exists():
+        raise InputError(f"Cannot read '{args.path.name}': no such file or folder. Check the path.")
+    box = Path(tempfile.mkdtemp(prefix="salus-put-"))
+    try:
+        root = args.path
+        if not root.is_dir():
+            root = box / "one"
+            root.mkdir()
+            shutil.copyfile(args.path, root / args.path.name)
+        key.parent.mkdir(parents=True, exist_ok=True)
+        report = deidentify_folder(root, box / "copy", key, manifest=args.manifest)
+        shutil.move(box / "copy" / REPORT_NAME, _report_of(key))
+        kept_out = [each for each in report.files if each.status in ("failed", "refused")]
+        yield box / "copy", [Skipped(each.id, "; ".join(each.reasons)) for each in kept_out]
+    finally:
+        shutil.rmtree(box, ignore_errors=True)
+
+
+def _put_folder(
+    store: Store,
+    done: StoredList,
+    path: Path,
+    *,
+    console: Console,
+    patient: str | None = None,
+    manifest: Path | None = None,
+    left_out: Sequence[Skipped] = (),
+) -> int:
+    root = path if path.is_dir() else path.parent
+    subjects, refused = patients_of_files(path, patient=patient, manifest=manifest)
+    left_out, stored = [*left_out, *refused], 0
+    for one in put_files(store, root, subjects, done):
         if isinstance(one, Skipped):
             left_out.append(one)
         else:

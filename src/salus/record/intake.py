@@ -11,8 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -22,10 +21,6 @@ from salus.record.patient import Skipped
 from salus.record.read.folder import UNASSIGNED, read_path
 from salus.record.sealed import opaque
 from salus.record.store import Store
-
-Gate = Callable[[Path, str], AbstractContextManager[Path]]
-"""What de-identification hangs on to: from a file and its patient's id to the file that is stored in its place, there while the context is
-open. Raises `InputError` when the file must not be stored as it is: then it is not, and the reason is reported."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +131,7 @@ def _regular_files(path: Path) -> Sequence[Path]:
     return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
 
 
-def put_files(
-    store: Store, root: Path, subjects: Mapping[str, str], done: StoredList, *, gate: Gate | None = None
-) -> Iterator[Stored | Skipped]:
+def put_files(store: Store, root: Path, subjects: Mapping[str, str], done: StoredList) -> Iterator[Stored | Skipped]:
     """Store files one by one and yield each as it is acknowledged, or why it was not stored; run again, it ends what was cut short.
 
     Args:
@@ -146,7 +139,6 @@ def put_files(
         root: the folder that the paths are below.
         subjects: path → patient's id, as `patients_of_files` gives.
         done: the list that each stored file is added to.
-        gate: what a file passes before it is stored; None: it is stored as it is.
 
     Raises:
         StoreError: the store cannot take more.
@@ -157,11 +149,7 @@ def put_files(
             yield Skipped(str(root / relative), "its patient was erased; new data of this patient needs a new id")
             continue
         try:
-            if gate is None:
-                address = _put_file(store, root / relative, subject_id)
-            else:
-                with gate(root / relative, subject_id) as passed:
-                    address = _put_file(store, passed, subject_id)
+            address = _put_file(store, root / relative, subject_id)
         except InputError as error:
             yield Skipped(str(root / relative), str(error))
             continue

@@ -167,9 +167,8 @@ def deidentify_folder(
         mapping = key_file.with_name(f"{key_file.name}.map.json")
         report = Report(tuple(run.reports), len(set(run.same.values())), mapping)
         (staging / f"{REPORT_NAME}.part").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-        _write_private(
-            mapping, {"files": run.mapping, "subjects": {f"p{key.code('subject', each)}": each for each in sorted(set(run.same.values()))}}
-        )
+        subjects = {key.subject(each): each for each in sorted(set(run.same.values()))}
+        _write_private(mapping, _with_those_before(mapping, {"files": run.mapping, "subjects": subjects}))
         for part in sorted(staging.rglob("*.part")):
             part.rename(part.with_suffix(""))
         staging.chmod(0o755)
@@ -338,6 +337,15 @@ def _without_name(reason: str, path: Path) -> str:
     for name in sorted({str(path), path.name, path.stem}, key=len, reverse=True):
         reason = reason.replace(f"'{name}'", "the file").replace(name, "the file") if len(name) > 2 else reason
     return re.sub(r"\s+", " ", reason)
+
+
+def _with_those_before(path: Path, tree: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Return the names that this run gave beside those that earlier runs with the same key gave."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return {part: {**before.get(part, {}), **new} for part, new in tree.items()}
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigError(f"Cannot extend '{path.name}': it is not a list of names that this program wrote. Move it away.") from None
 
 
 def _write_private(path: Path, tree: Mapping[str, Any]) -> None:

@@ -42,6 +42,10 @@ class Key:
         """
         return self.digest(kind, value).hex()[:digits]
 
+    def subject(self, subject_id: str) -> str:
+        """Return the patient id that stands for this one."""
+        return f"p{self.code('subject', subject_id)}"
+
     def uid(self, uid: str) -> str:
         """Return the DICOM unique identifier that stands for this one.
 

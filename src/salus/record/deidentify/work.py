@@ -83,7 +83,7 @@ class Work:
     @property
     def pseudonym(self) -> str:
         """The patient's new key."""
-        return f"p{self.key.code('subject', self.subject)}"
+        return self.key.subject(self.subject)
 
 
 @dataclass(frozen=True)
