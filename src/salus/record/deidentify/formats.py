@@ -14,6 +14,7 @@ from salus.record.deidentify.dicom import check_dicom, deidentify_dicom, survey_
 from salus.record.deidentify.fhir import check_fhir, deidentify_fhir, survey_fhir
 from salus.record.deidentify.kinds import Kind
 from salus.record.deidentify.pictures import check_picture, deidentify_picture
+from salus.record.deidentify.recordings import check_edf, deidentify_edf, survey_edf
 from salus.record.deidentify.sounds import check_sound, deidentify_sound
 from salus.record.deidentify.work import Done, Person, Work
 from salus.record.deidentify.writing import (
@@ -53,12 +54,15 @@ FORMATS = {
     "csv": Format("table", "csv", survey_table, deidentify_table, check_table),
     "icu2012": Format("PhysioNet 2012 text", "txt", survey_icu2012, deidentify_icu2012, check_icu2012),
     "wfdb": Format("WFDB record", "hea", nobody, deidentify_wfdb, check_wfdb),
+    "edf": Format("EDF or BDF", "", survey_edf, deidentify_edf, check_edf),
     "image": Format("picture", "", nobody, deidentify_picture, check_picture),
     "sound": Format("sound", "", nobody, deidentify_sound, check_sound),
     "text": Format("note", "txt", nobody, deidentify_note, check_note),
 }
 """Name of the reader → format. A reader without an entry has its files refused."""
-PICTURE_ENDINGS = {
+ENDINGS = {
+    b"0   ": "edf",
+    b"\xffBIO": "bdf",
     b"\x89PNG": "png",
     b"\xff\xd8\xff": "jpg",
     b"II*\x00": "tif",
@@ -87,7 +91,7 @@ def ending_of(path: Path, known: Format) -> str:
         return known.ending
     with path.open("rb") as stream:
         head = stream.read(4)
-    return next((ending for magic, ending in PICTURE_ENDINGS.items() if head.startswith(magic)), "bin")
+    return next((ending for magic, ending in ENDINGS.items() if head.startswith(magic)), "bin")
 
 
 def survey_hl7(path: Path) -> tuple[Person, ...]:
