@@ -6,7 +6,7 @@ import argparse
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,10 +95,13 @@ def _stored_as(patient: str | None, key: Path, done: StoredList) -> str | None:
 
 def _put(args: argparse.Namespace, store: Store, done: StoredList, *, key: Path, console: Console) -> int:
     if args.no_deidentify:
-        return _put_folder(store, done, args.path, patient=args.patient, manifest=args.manifest, console=console)
+        subjects, refused = patients_of_files(args.path, patient=args.patient, manifest=args.manifest)
+        root = args.path if args.path.is_dir() else args.path.parent
+        return _put_files(store, done, root, subjects, left_out=refused, console=console)
     with _deidentified(args, key) as (copy, left_out):
         patient = None if args.patient is None else read_key(key).subject(args.patient)
-        status = _put_folder(store, done, copy, patient=patient, left_out=left_out, console=console)
+        subjects, refused = patients_of_files(copy, patient=patient)
+        status = _put_files(store, done, copy, subjects, left_out=(*left_out, *refused), console=console)
     names = key.with_name(f"{key.name}.map.json")
     console.print(f"De-identified; the report: {_report_of(key)}; which new name is which: {names}", markup=False)
     if left_out:
@@ -134,19 +137,10 @@ def _deidentified(args: argparse.Namespace, key: Path) -> Iterator[tuple[Path, l
         shutil.rmtree(box, ignore_errors=True)
 
 
-def _put_folder(
-    store: Store,
-    done: StoredList,
-    path: Path,
-    *,
-    console: Console,
-    patient: str | None = None,
-    manifest: Path | None = None,
-    left_out: Sequence[Skipped] = (),
+def _put_files(
+    store: Store, done: StoredList, root: Path, subjects: Mapping[str, str], *, left_out: Sequence[Skipped], console: Console
 ) -> int:
-    root = path if path.is_dir() else path.parent
-    subjects, refused = patients_of_files(path, patient=patient, manifest=manifest)
-    left_out, stored = [*left_out, *refused], 0
+    left_out, stored = list(left_out), 0
     for one in put_files(store, root, subjects, done):
         if isinstance(one, Skipped):
             left_out.append(one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from salus.record.patient import Signal
 from salus.record.read.folder import read_path
 
 PLANTED = ("Huber", "Anna", "MCH-0234567", "Miller", "617-555-0199", "Dr. Jane Cooper")
+STARTED = datetime(2011, 5, 24, 22, 15, tzinfo=UTC).replace(tzinfo=None)  # EDF knows no zone
 SAMPLES = np.arange(512) % 100 - 50.0
 
 
@@ -23,11 +24,11 @@ def write_edf(path: Path, *, kind: int = pyedflib.FILETYPE_EDFPLUS) -> Path:
     with pyedflib.EdfWriter(str(path), 2, file_type=kind) as writer:
         writer.setPatientCode("MCH-0234567")
         writer.setPatientName("Huber_Anna")
-        writer.setBirthdate(datetime(1951, 8, 2).date())
+        writer.setBirthdate(date(1951, 8, 2))
         writer.setSex(0)
         writer.setTechnician("Miller")
         writer.setAdmincode("PSG-12345")
-        writer.setStartdatetime(datetime(2011, 5, 24, 22, 15, 0))
+        writer.setStartdatetime(STARTED)
         for number, label in enumerate(("EEG Fp1-A1", "EEG C3-A1")):
             writer.setSignalHeader(number, {
                 "label": label, "dimension": "uV", "sample_frequency": 64, "physical_min": -100.0, "physical_max": 100.0,
@@ -70,7 +71,7 @@ def test_dates_move_by_the_patients_days_and_marks_keep_their_place(tmp_path: Pa
     _, (new,) = delivered(tmp_path)
     key = read_key(tmp_path / "key")
     with pyedflib.EdfReader(str(new)) as reader:
-        assert (reader.getStartdatetime() - datetime(2011, 5, 24, 22, 15)).days == key.days("MCH-0234567")
+        assert (reader.getStartdatetime() - STARTED).days == key.days("MCH-0234567")
         assert reader.getPatientCode() == key.subject("MCH-0234567") and reader.getSex() == "Female"
         onsets, _, texts = reader.readAnnotations()
     assert onsets.tolist() == [1.0, 3.0] and texts[0] == "Sleep stage W" and texts[1].startswith("called")
