@@ -16,6 +16,7 @@ from salus.record.deidentify.kinds import Kind
 from salus.record.deidentify.pictures import check_picture, deidentify_picture
 from salus.record.deidentify.recordings import check_edf, deidentify_edf, survey_edf
 from salus.record.deidentify.sounds import check_sound, deidentify_sound
+from salus.record.deidentify.volumes import check_nifti, deidentify_nifti
 from salus.record.deidentify.work import Done, Person, Work
 from salus.record.deidentify.writing import (
     check_icu2012,
@@ -56,6 +57,7 @@ FORMATS = {
     "wfdb": Format("WFDB record", "hea", nobody, deidentify_wfdb, check_wfdb),
     "edf": Format("EDF or BDF", "", survey_edf, deidentify_edf, check_edf),
     "image": Format("picture", "", nobody, deidentify_picture, check_picture),
+    "nifti": Format("NIfTI", "nii", nobody, deidentify_nifti, check_nifti),
     "sound": Format("sound", "", nobody, deidentify_sound, check_sound),
     "text": Format("note", "txt", nobody, deidentify_note, check_note),
 }

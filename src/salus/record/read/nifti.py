@@ -47,7 +47,9 @@ STREAM_ERRORS = (OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
-class _Head:
+class Head:
+    """What a header says, checked, and where its voxels are."""
+
     header: Any
     """nibabel's `Nifti1Header` or `Nifti2Header`."""
     voxels_at: Path
@@ -63,6 +65,7 @@ class _Head:
 
     @property
     def bytes(self) -> int:
+        """Of all voxels."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
@@ -109,7 +112,7 @@ def read_nifti(path: Path, options: ReadOptions) -> FileRead:
     """
     refuse_empty(path)
     try:
-        head = _head(path)
+        head = read_head(path)
     except MissingExtra as error:
         return FileRead(skipped=(Skipped(str(path), str(error)),))
     _refuse_truncated(path, head)
@@ -152,9 +155,9 @@ def load_nifti(path: Path) -> Volume:
         FormatError: the voxels cannot be decoded.
         MissingExtra: nibabel is not installed.
     """
-    head = _head(path)
+    head = read_head(path)
     raw = bytearray()
-    for chunk in _voxel_bytes(path, head):
+    for chunk in voxel_bytes(path, head):
         raw += chunk
     if len(raw) < head.bytes:
         raise _truncated(path, head.bytes, len(raw))
@@ -180,7 +183,13 @@ def _opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path) if is_packed else path.open("rb"))
 
 
-def _head(path: Path) -> _Head:
+def read_head(path: Path) -> Head:
+    """Return the header of a NIfTI file.
+
+    Raises:
+        FormatError: it is damaged, or not what is read here.
+        MissingExtra: nibabel is not installed.
+    """
     try:
         nifti1, nifti2 = (importlib.import_module(f"nibabel.nifti{version}") for version in (1, 2))
     except ImportError as error:
@@ -211,7 +220,7 @@ def _head(path: Path) -> _Head:
         raise _damaged(path, "its header holds what the format does not allow") from error
 
 
-def _checked(path: Path, header: Any, *, is_single: bool) -> _Head:
+def _checked(path: Path, header: Any, *, is_single: bool) -> Head:
     shape = _shape(path, header)
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
@@ -233,7 +242,7 @@ def _checked(path: Path, header: Any, *, is_single: bool) -> _Head:
         offset = max(offset, HEADER_SIZES[1 if len(header.binaryblock) == HEADER_SIZES[1] else 2] + 4)
     if offset > MOST_OFFSET:
         raise _damaged(path, "its voxels would begin further in than any header reaches")
-    return _Head(header, path if is_single else _image_of(path), offset, shape, dtype, affine, tuple(remarks), step_s)
+    return Head(header, path if is_single else _image_of(path), offset, shape, dtype, affine, tuple(remarks), step_s)
 
 
 def _shape(path: Path, header: Any) -> tuple[int, int, int, int]:
@@ -289,8 +298,12 @@ def _image_of(path: Path) -> Path:
     raise FormatError(f"Cannot read NIfTI '{path.name}': its image '{stem}.img' is not beside it. Copy both files.")
 
 
-def _voxel_bytes(path: Path, head: _Head) -> Iterator[bytes]:
-    """Yield at most as many bytes as the header promises, so that a file that unpacks to more costs no more."""
+def voxel_bytes(path: Path, head: Head) -> Iterator[bytes]:
+    """Yield at most as many bytes as the header promises, so that a file that unpacks to more costs no more.
+
+    Raises:
+        FormatError: they cannot be unpacked to the end.
+    """
     left = head.bytes
     try:
         with _opened(head.voxels_at) as stream:
@@ -302,11 +315,11 @@ def _voxel_bytes(path: Path, head: _Head) -> Iterator[bytes]:
         raise _damaged(path, "it cannot be unpacked to the end") from error
 
 
-def _refuse_truncated(path: Path, head: _Head) -> None:
+def _refuse_truncated(path: Path, head: Head) -> None:
     with head.voxels_at.open("rb") as stream:
         is_packed = stream.read(2) == GZIP
     on_disk = max(0, head.voxels_at.stat().st_size - head.offset)
-    held = sum(len(chunk) for chunk in _voxel_bytes(path, head)) if is_packed else on_disk
+    held = sum(len(chunk) for chunk in voxel_bytes(path, head)) if is_packed else on_disk
     if held < head.bytes:
         raise _truncated(path, head.bytes, held)
 
