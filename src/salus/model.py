@@ -111,6 +111,11 @@ class ModelConfig:
         return frozenset(name for name, evaluation in self.evaluations.items() if evaluation.is_passed)
 
     @property
+    def told_as_absent(self) -> tuple[str, ...]:
+        """Modalities whose absence reaches the language model as a token."""
+        return tuple(name for name in self.encoders if name not in self.fuser.get("untold", ()))
+
+    @property
     def interpreted_in_writing(self) -> frozenset[str]:
         """Of these, those that the language stage was trained beside; one that joined later is judged by its own question alone."""
         return self.interpreted - set(self.fuser.get("untold", ()))

@@ -122,7 +122,7 @@ def test_the_new_modality_is_judged_calibrated_and_gated(made: Path) -> None:
 def test_the_folder_says_what_it_extends(made: Path) -> None:
     config, _ = load_config(made / "more")
     assert config.trained["extends"]["name"] == "tiny" and config.trained["extends"]["version"] == "0"
-    assert config.fuser["untold"] == ["dna"]
+    assert config.fuser["untold"] == ["dna"] and config.told_as_absent == ("vitals_labs", "notes")
     card = (made / "more" / "README.md").read_text()
     assert "Extends tiny 0 (seed 0" in card and "| dna | sites | accuracy" in card and "| icu-death | CC0-1.0 | yes |" in card
 

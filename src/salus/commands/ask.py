@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         tree = [answer.to_json() for answer in answers]
         print(json.dumps(tree[0] if len(tree) == 1 else tree, indent=1, ensure_ascii=False))
         return 0
-    section = ReportSection("", opened.record, answers, report.skipped, measured_by_item(opened.record), tuple(model.config.encoders))
+    section = ReportSection("", opened.record, answers, report.skipped, measured_by_item(opened.record), model.config.told_as_absent)
     write_report(args.report, [without_identity(section) if args.deidentify else replace(section, title=f"Patient {record.subject_id}")])
     console.print(f"Report: {args.report.resolve()}")
     return 0

@@ -70,4 +70,4 @@ def _section(
         answers.append(ask(opened, question, options, on_statement=lambda statement: show_statement(console, statement)))
         show_answer(console, answers[-1])
     measured = measured_by_item(opened.record)
-    return ReportSection(title, opened.record, answers, report.skipped, measured, tuple(model.config.encoders))
+    return ReportSection(title, opened.record, answers, report.skipped, measured, model.config.told_as_absent)

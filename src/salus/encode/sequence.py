@@ -76,6 +76,8 @@ class SequenceEncoder(nn.Module):
     Source: weight array model of Zhang and Marr 1993, Comput Appl Biosci 9:499-509.
     """
 
+    table_arrays = ("letters",)
+
     def __init__(
         self,
         *,

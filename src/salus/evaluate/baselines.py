@@ -39,14 +39,16 @@ def table_of(model: SalusModel, name: str, examples: Sequence[Example], progress
 def rivals(
     model: SalusModel, task: Task, *, train: Sequence[Example], val: Sequence[Example], test: Sequence[Example], progress: Progress
 ) -> dict[str, Floats]:
-    """Return the probability of the positive option on `test` from each of the task's rivals, the mean of `SEEDS`.
+    """Return what each of the task's rivals gives on `test`, from the mean of `SEEDS`.
+
+    Where the task ranks an option, that is its probability; else 1 where the likeliest option is right.
 
     Args:
         model: its encoder makes the tables of summaries.
         task: names the modality, the positive option and the rivals.
         train: fits every rival.
         val: fits gradient boosting once more, together with `train`; empty: there is no such rival.
-        test: is scored; none of it may be in the others.
+        test: is scored; none of it may be in the others, and its answers are only counted.
         progress: called with words and a share of 1.
     """
     name = task.modalities[0]
@@ -54,13 +56,19 @@ def rivals(
     tables = {split: table_of(model, name, examples, progress) for split, examples in {**fitted, "test": test}.items()}
     seen = np.isfinite(tables["train"]).any(0) & (np.nanstd(tables["train"], axis=0) > 1e-9)
     tables = {split: table[:, seen] for split, table in tables.items()}
-    truth = {split: np.array([float(example.answer == task.positive) for example in examples]) for split, examples in fitted.items()}
+    is_ranked = task.metric == "auroc" and task.positive is not None
+
+    def truth_of(examples: Sequence[Example]) -> NDArray[np.int64]:
+        return np.array([int(one.answer == task.positive) if is_ranked else one.options.index(one.answer) for one in examples])
+
+    truth = {split: truth_of(examples) for split, examples in fitted.items()}
+    wanted = truth_of(test)
 
     def scores(rival: Classifier, splits: Sequence[str]) -> Floats:
         rows, answers = np.concatenate([tables[split] for split in splits]), np.concatenate([truth[split] for split in splits])
-        found = [build_classifier(rival, seed).fit(rows, answers).predict_proba(tables["test"])[:, 1] for seed in SEEDS]
-        mean: Floats = np.mean(found, axis=0)
-        return mean
+        made = [build_classifier(rival, seed).fit(rows, answers) for seed in SEEDS]
+        mean: Floats = np.mean([one.predict_proba(tables["test"]) for one in made], axis=0)
+        return mean[:, 1] if is_ranked else (made[0].classes_[mean.argmax(1)] == wanted).astype(np.float64)
 
     made = {f"{rival.replace('_', ' ')}, fitted on train": scores(rival, ["train"]) for rival in task.rivals}
     if val and "gradient_boosting" in task.rivals:

@@ -5,14 +5,13 @@ Takes a path; gives the functions for its format, or None: then the file is refu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from salus.record.deidentify.dicom import check_dicom, deidentify_dicom, survey_dicom
 from salus.record.deidentify.fhir import check_fhir, deidentify_fhir, survey_fhir
-from salus.record.deidentify.kinds import Kind
+from salus.record.deidentify.messages import check_hl7, deidentify_hl7, survey_hl7
 from salus.record.deidentify.pictures import check_picture, deidentify_picture
 from salus.record.deidentify.recordings import check_edf, deidentify_edf, survey_edf
 from salus.record.deidentify.sounds import check_sound, deidentify_sound
@@ -53,6 +52,7 @@ FORMATS = {
     "dicom": Format("DICOM", "dcm", survey_dicom, deidentify_dicom, check_dicom),
     "fhir": Format("FHIR R4", "json", survey_fhir, deidentify_fhir, check_fhir),
     "csv": Format("table", "csv", survey_table, deidentify_table, check_table),
+    "hl7v2": Format("HL7 v2", "hl7", survey_hl7, deidentify_hl7, check_hl7),
     "icu2012": Format("PhysioNet 2012 text", "txt", survey_icu2012, deidentify_icu2012, check_icu2012),
     "wfdb": Format("WFDB record", "hea", nobody, deidentify_wfdb, check_wfdb),
     "edf": Format("EDF or BDF", "", survey_edf, deidentify_edf, check_edf),
@@ -81,8 +81,6 @@ def format_of(path: Path, installed: Sequence[Reader]) -> Format | None:
         head = stream.read(HEAD_BYTES)
     if head[:4] in (b"II*\x00", b"MM\x00*") and path.suffix.lower() in (".tif", ".tiff"):
         return FORMATS["image"]
-    if head.startswith(b"MSH|"):
-        return None
     reader = next((each for each in installed if each.recognises(path, head)), None)
     return None if reader is None else FORMATS.get(reader.name)
 
@@ -94,26 +92,3 @@ def ending_of(path: Path, known: Format) -> str:
     with path.open("rb") as stream:
         head = stream.read(4)
     return next((ending for magic, ending in ENDINGS.items() if head.startswith(magic)), "bin")
-
-
-def survey_hl7(path: Path) -> tuple[Person, ...]:
-    """Return whom the PID segments of HL7 v2 messages name; the messages themselves are not de-identified.
-
-    Source: HL7 v2.5 section 3.4.2.
-    """
-    people = []
-    for line in re.split(r"[\r\n]+", path.read_text("utf-8", errors="replace")):
-        if not line.startswith("PID|"):
-            continue
-        fields = [*line.split("|"), *[""] * 20]
-        numbers = [each.split("^")[0] for field in fields[2:5] for each in field.split("~") if each]
-        born = re.match(r"(\d{4})(\d{2})(\d{2})", fields[7])
-        values = {
-            Kind.RECORD: frozenset(number for number in numbers if number),
-            Kind.NAME: frozenset(" ".join(part for part in name.split("^")[:3] if part) for name in fields[5].split("~") if name),
-            Kind.DATE: frozenset({"-".join(born.groups())} if born else ()),
-            Kind.PLACE: frozenset(part for part in fields[11].split("^")[:3] if part),
-            Kind.PHONE: frozenset(each.split("^")[0] for each in (fields[13], fields[14]) if each),
-        }
-        people.append(Person(numbers[0] if numbers else "", values))
-    return tuple(people)

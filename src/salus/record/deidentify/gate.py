@@ -23,7 +23,7 @@ import yaml
 from salus import __version__
 from salus.errors import Bug, ConfigError, InputError, SalusError
 from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, subject_of, subjects_by_file
-from salus.record.deidentify.formats import Format, ending_of, format_of, survey_hl7
+from salus.record.deidentify.formats import Format, ending_of, format_of
 from salus.record.deidentify.key import Key, read_key
 from salus.record.deidentify.kinds import Kind, Recogniser
 from salus.record.deidentify.pixels import build_text_finder
@@ -200,7 +200,6 @@ def _files(root: Path) -> list[Path]:
 def _survey(run: _Run) -> None:
     """Find the format of each file, who is named in it, and which keys mean one patient."""
     installed = readers()
-    hl7: list[Person] = []
     for path in _files(run.root):
         relative = path.relative_to(run.root)
         if path.name == FILE_NAME or (not any(part.startswith(".") for part in relative.parts) and DOCUMENTATION.fullmatch(path.name)):
@@ -210,17 +209,14 @@ def _survey(run: _Run) -> None:
         elif path.stat().st_size == 0:
             run.note(path, "", "refused", ("empty file",))
         elif (known := format_of(path, installed)) is None:
-            with path.open("rb") as stream:
-                is_hl7 = stream.read(4) == b"MSH|"
-            hl7 += survey_hl7(path) if is_hl7 else ()
-            run.note(path, "HL7 v2" if is_hl7 else "", "refused", ("its format cannot be de-identified: not copied",))
+            run.note(path, "", "refused", ("its format cannot be de-identified: not copied",))
         else:
             try:
                 run.people[path] = tuple(known.survey(path))
                 run.formats[path] = known
             except InputError as error:
                 run.note(path, known.title, "failed", (str(error),))
-    _join([person for people in run.people.values() for person in people] + hl7, run)
+    _join([person for people in run.people.values() for person in people], run)
     _assign(run)
 
 
