@@ -19,7 +19,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache as remembered
-from importlib.metadata import distributions
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -251,7 +250,10 @@ def version_of(preparation: Preparation) -> str:
 
 @remembered
 def _packages() -> tuple[str, ...]:
-    return tuple(sorted(f"{one.name}=={one.version}" for one in distributions()))
+    """Return name and version of every installed package, as their folders are named: reading them takes a fifth of a second."""
+    folders = [Path(place or ".") for place in dict.fromkeys(sys.path)]
+    names = (entry.name for folder in folders if folder.is_dir() for entry in os.scandir(folder))
+    return tuple(sorted(name for name in names if name.endswith((".dist-info", ".egg-info"))))
 
 
 _preparations: list[Preparation] = []
