@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from salus.encode.preparation import preparation_of
 from salus.encode.signal import LEADS, SignalEncoder, aligned
 from salus.encode.sound_summary import summarise_sound
 from salus.encode.video import VideoEncoder, prepare_clip
+from salus.evaluate.rows import commit, tree_hash
 from salus.record.cache import ArrayCache
 from salus.record.ingest import ingest
 from salus.record.patient import Clip, Signal
@@ -270,6 +272,8 @@ def main() -> int:
     sizes = [int(size) for size in given.sizes.split(",")]
     folder = Path(tempfile.mkdtemp(prefix="ingestion-"))
     result: dict[str, Any] = {"command": "python scripts/bench_ingestion.py SALUS_DATA results/ingestion.json", "deidentified": False}
+    result |= {"commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    result["data_hashes"] = {source: tree_hash(given.data / source) for source, _, _ in SOURCES.values()}
     result |= {"machine": f"{os.cpu_count()} x {platform.machine()}", "load_before": os.getloadavg(), "sizes": {}}
     try:
         for size in sizes:
