@@ -54,3 +54,12 @@ def test_a_planted_miss_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     report = deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key")
     assert not report.is_complete and "the residual check still finds: header (1)" in report.files[0].reasons[0]
     assert not list((tmp_path / "out").rglob("*.nii"))
+
+
+def test_a_truncated_volume_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "a.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((9, 9, 9), np.int16), np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    report = deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key")
+    assert "1458 bytes of voxels are promised, 1358 are there" in report.files[0].reasons[0]

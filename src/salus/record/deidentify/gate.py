@@ -332,7 +332,7 @@ def _without_name(reason: str, path: Path) -> str:
     """Return a reason without the file's name, which may hold a person's."""
     for name in sorted({str(path), path.name, path.stem}, key=len, reverse=True):
         reason = reason.replace(f"'{name}'", "the file").replace(name, "the file") if len(name) > 2 else reason
-    return re.sub(r"\s+", " ", reason)
+    return re.sub(r"\s+", " ", reason).replace("the file the file", "the file").replace("file the file", "the file")
 
 
 def _with_those_before(path: Path, tree: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from salus.record.deidentify.work import Done, Work, in_words
-from salus.record.read.nifti import Head, read_head, voxel_bytes
+from salus.record.read.nifti import Head, read_head, truncated, voxel_bytes
 
 TEXTS = ("descrip", "aux_file", "intent_name", "db_name", "data_type", "unused_str")
 """Fields of text in NIfTI-1 and NIfTI-2 headers (https://nifti.nimh.nih.gov)."""
@@ -24,15 +24,16 @@ def deidentify_nifti(path: Path, target: Path, work: Work) -> Done:
     """Write a volume without text.
 
     Raises:
-        FormatError: it is damaged, or not a NIfTI volume that is read here.
+        FormatError: it is damaged, truncated, or not a NIfTI volume that is read here.
         MissingExtra: nibabel is not installed.
     """
     head = read_head(path)
     removed = sum(bool(str(head.header[name].astype(str)).strip()) for name in TEXTS if name in head.header.keys())  # noqa: SIM118
     with target.open("wb") as new:
         new.write(_start(head))
-        for chunk in voxel_bytes(path, head):
-            new.write(chunk)
+        held = sum(new.write(chunk) for chunk in voxel_bytes(path, head))
+    if held < head.bytes:
+        raise truncated(path, head.bytes, held)
     companions = () if head.voxels_at == path else (head.voxels_at,)
     counts = Counter({("header text", "removed"): removed, ("extensions", "removed"): int(head.offset > len(_start(head)))})
     return Done((target,), counts, (FACE,), companions)

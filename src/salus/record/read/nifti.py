@@ -160,7 +160,7 @@ def load_nifti(path: Path) -> Volume:
     for chunk in voxel_bytes(path, head):
         raw += chunk
     if len(raw) < head.bytes:
-        raise _truncated(path, head.bytes, len(raw))
+        raise truncated(path, head.bytes, len(raw))
     stored = np.frombuffer(raw, head.dtype).reshape(head.shape, order="F")
     slope, intercept = _scaling(head.header)
     values = stored.astype(np.float32) if (slope, intercept) == (1.0, 0.0) else (stored * slope + intercept).astype(np.float32)
@@ -321,10 +321,11 @@ def _refuse_truncated(path: Path, head: Head) -> None:
     on_disk = max(0, head.voxels_at.stat().st_size - head.offset)
     held = sum(len(chunk) for chunk in voxel_bytes(path, head)) if is_packed else on_disk
     if held < head.bytes:
-        raise _truncated(path, head.bytes, held)
+        raise truncated(path, head.bytes, held)
 
 
-def _truncated(path: Path, promised: int, held: int) -> FormatError:
+def truncated(path: Path, promised: int, held: int) -> FormatError:
+    """Return the error for a file with fewer bytes of voxels than its header promises."""
     return FormatError(
         f"Cannot read NIfTI '{path.name}': {promised} bytes of voxels are promised, {held} are there. Export or copy it again."
     )
