@@ -108,16 +108,56 @@ class SoundEncoder(nn.Module):
         smooth = (1 - LABEL_SMOOTHING) * target + LABEL_SMOOTHING / target.shape[1]
         return {"table": mixed[:, None]}, share * smooth + (1 - share) * smooth[partner]
 
-    def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return values (B, K, D) and mask (B, K), False where nothing of the recording can be used."""
+    def build_pretext(self) -> nn.Module:
+        """Return the self-supervised objective."""
+        return HiddenBands(self.width)
+
+    def standardised(self, table: Tensor) -> Tensor:
+        """Return summaries (B, R, F) in spreads from the mean, NaN where nothing is known."""
+        return SOFT_LIMIT * torch.tanh((table - self.mean) / self.spread / SOFT_LIMIT)
+
+    def forward(self, arrays: Mapping[str, Tensor], hide: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return values (B, K, D) and mask (B, K), False where nothing of the recording can be used.
+
+        Args:
+            arrays: `table` (B, 1 + crops, R, F).
+            hide: (B, R) bool, bands to hide (self-supervised training); in training single summaries are hidden by chance.
+        """
         table = arrays["table"][:, 0]
-        z = (table - self.mean) / self.spread
-        values = (SOFT_LIMIT * torch.tanh(z / SOFT_LIMIT)).flatten(-2).expand(self.tokens, -1, -1)
+        values = self.standardised(table).flatten(-2).expand(self.tokens, -1, -1)
         unseen = torch.isnan(values)
-        if self.training:
+        if hide is not None:
+            unseen = unseen | hide.repeat_interleave(table.shape[-1], -1)
+        elif self.training:
             unseen = unseen | (torch.rand_like(values) < self.feature_dropout)
         values = torch.where(unseen, self.missing, values)
         inner = functional.dropout(functional.gelu(self.norm(self.first(values))), self.dropout, self.training)
         tokens = functional.dropout(functional.gelu(self.second(inner)), self.dropout / 2, self.training)
         mask = torch.isfinite(table).flatten(1).any(1, keepdim=True).expand(-1, self.tokens)
         return tokens.transpose(0, 1), mask
+
+
+class HiddenBands(nn.Module):
+    """Self-supervised stage: hide whole bands of a recording, and tell their summaries from the tokens of the others.
+
+    Source: masked autoencoding of tables as in VIME (Yoon et al. 2020, NeurIPS, section 4.1), on the bands of a spectrogram as in
+    AudioMAE (Huang et al. 2022, arXiv 2207.06405).
+    """
+
+    def __init__(self, width: int, *, hidden_share: float = 0.4) -> None:
+        super().__init__()
+        self.tell = nn.Linear(width, N_ROWS * N_FEATURES)
+        self.hidden_share = hidden_share
+
+    def forward(self, encoder: SoundEncoder, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of one batch: squared error of the hidden summaries, in spreads."""
+        table = arrays["table"]
+        view = torch.randint(table.shape[1], (len(table),))
+        chosen = table[torch.arange(len(table)), view]
+        hide = torch.rand(chosen.shape[:2]) < self.hidden_share
+        wanted = hide[..., None] & torch.isfinite(chosen)
+        values, _ = encoder({"table": chosen[:, None]}, hide)
+        truth = encoder.standardised(chosen).nan_to_num(0.0)
+        error = (self.tell(values).unflatten(-1, chosen.shape[1:]) - truth[:, None]).square().mean(1)
+        loss: Tensor = (error * wanted).sum() / wanted.sum().clamp_min(1)
+        return loss
