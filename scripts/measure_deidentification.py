@@ -1,8 +1,9 @@
 """Measures de-identification by planted identifiers: `python scripts/measure_deidentification.py results/deidentification.json [dev|test]`.
 
-Three parts: tags of DICOM files and elements of FHIR bundles, free text by kind, and text burned into frames. Everything was chosen on the
-`dev` half of the notes; the figures are of the `test` half. Recall counts an identifier as found when no letter or digit of it is left;
-precision is the share of what was changed that was planted. Nobody's data is read.
+Four parts: tags of DICOM files, elements of FHIR bundles and fields of EDF, NIfTI and HL7 v2 files; free text by kind; text burned into
+frames; and identifiers that are spoken (needs espeak-ng). Everything was chosen on the `dev` half of the notes and sentences; the figures are
+of the `test` half. Recall counts an identifier as found when no letter or digit of it is left, one that is spoken when nine tenths of its
+sound are silence; precision is the share of what was changed that was planted. Nobody's data is read.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from pathlib import Path
 from platform import python_version
 
 import numpy as np
+import soundfile
 from PIL import Image, ImageDraw, ImageFont
 from planted import NOTES, Maker, plain, planted_notes
+from planted_files import message, recording, volume
+from planted_speech import spoken_notes
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
 from scipy.ndimage import label
@@ -29,13 +33,19 @@ from salus.evaluate.rows import Result, commit, file_hash, write_result
 from salus.metrics import Floats, Interval, bootstrap
 from salus.record.deidentify.dicom import check_dicom, deidentify_dicom, read_whole, survey_dicom
 from salus.record.deidentify.fhir import check_fhir, deidentify_fhir, survey_fhir
+from salus.record.deidentify.formats import FORMATS
 from salus.record.deidentify.key import Key
 from salus.record.deidentify.kinds import found_by
 from salus.record.deidentify.pixels import build_text_finder
+from salus.record.deidentify.sounds import check_sound, deidentify_sound
 from salus.record.deidentify.text import OWN
 from salus.record.deidentify.work import Person, Work
+from salus.record.read.reader import ReadOptions
+from salus.record.transcribe import RATE_HZ, transcriber
 
-TARGETS = {"tags": 0.99, "free-text": 0.95, "burned-in": 0.95}
+TARGETS = {"tags": 0.99, "free-text": 0.95, "burned-in": 0.95, "speech": 0.95}
+OTHERS = (("EDF", recording, "edf"), ("NIfTI", volume, "nifti"), ("HL7 v2", message, "hl7v2"))
+SPOKEN_COPIES = 8
 COPIES = 12
 PATIENTS = 60
 FRAMES = 8
@@ -162,7 +172,7 @@ def bundle(maker: Maker, folder: Path, number: int) -> tuple[Path, list[tuple[st
 
 def work_for(people: Sequence[Person]) -> Work:
     """Return the work on one file by itself."""
-    patient = next(person for person in people if person.key)
+    patient = next((person for person in people if person.key), Person("p"))
     known: dict[object, frozenset[str]] = {}
     for person in people:
         for kind, values in person.values.items():
@@ -193,10 +203,47 @@ def tags(result: Result, half: str) -> None:
             found["FHIR"] += [(value.casefold() not in raw, f"f{number}") for _, value in planted]
             delivered.append((not check_fhir(path, target, work), f"f{number}"))
             assert '"value": 72' in raw
+            for form, write, name_of_format in OTHERS:
+                path, planted = write(maker, folder, number)
+                before = path.read_bytes().decode("latin-1").casefold()
+                assert not [place for place, value in planted if value.casefold() not in before], "what was planted is there"
+                known = FORMATS[name_of_format]
+                work = work_for(known.survey(path))
+                known.clean(path, target, work)
+                raw = target.read_bytes().decode("latin-1").casefold()
+                found[form] += [(value.casefold() not in raw, f"{form}{number}") for _, value in planted]
+                delivered.append((not known.check(path, target, work), f"{form}{number}"))
     add(result, "tags", "recall", [one for each in found.values() for one in each])
     for form, each in found.items():
         add(result, "tags", "recall", each, subgroup=f"format={form}")
     add(result, "tags", "delivered", delivered)
+
+
+def spoken(result: Result, half: str) -> None:
+    """Measure identifiers in speech: nine tenths of the sound of each must be silence; what else is silenced is told as `kept`."""
+    engine = transcriber("whisper")
+    recall: dict[str, list[tuple[bool, str]]] = defaultdict(list)
+    kept: list[float] = []
+    delivered: list[tuple[bool, str]] = []
+    with tempfile.TemporaryDirectory() as name:
+        path, target = Path(name, "said.wav"), Path(name, "new.wav")
+        for note in spoken_notes(half, seed=1, copies=SPOKEN_COPIES):
+            soundfile.write(path, note.samples, RATE_HZ, "PCM_16")
+            work = Work(KEY, "p", options=ReadOptions(modality="speech"), transcriber=lambda: engine)
+            deidentify_sound(path, target, work)
+            delivered.append((not check_sound(path, target, work), f"sentence {note.sentence}"))
+            before, after = (soundfile.read(each, dtype="float32")[0] for each in (path, target))
+            beside = np.ones(len(before), bool)
+            for start, end, kind in note.spans:
+                beside[start:end] = False
+                left = float((after[start:end] ** 2).sum() / (before[start:end] ** 2).sum())
+                recall[kind].append((left <= 0.1, f"sentence {note.sentence}"))
+            kept.append(float((after[beside] ** 2).sum() / (before[beside] ** 2).sum()))
+    add(result, "speech", "recall", [one for each in recall.values() for one in each])
+    for kind, each in sorted(recall.items()):
+        add(result, "speech", "recall", each, subgroup=f"kind={kind}")
+    add(result, "speech", "delivered", delivered)
+    result.notes["speech_share_of_other_sound_kept"] = float(np.mean(kept))
 
 
 def burned_in(result: Result, half: str) -> None:
@@ -273,6 +320,7 @@ def main(out: Path, half: str) -> None:
     tags(result, half)
     free_text(result, half)
     burned_in(result, half)
+    spoken(result, half)
     tree = {
         "command": "python " + " ".join(sys.argv),
         "commit": commit(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,10 @@ def test_put_verify_get_forget(site: Path, capsys: pytest.CaptureFixture[str]) -
     assert status == 1 and "not stored: p1.csv: its patient was erased; new data of this patient needs a new id" in shown
 
 
+NAMED = re.compile(r"Huber|2021-03-04|\bp1\b")
+"""`p1` may begin a pseudonym."""
+
+
 def test_what_is_stored_is_deidentified_unless_said_otherwise(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (site / "files" / "p1.txt").write_text("Seen by Dr. Anna Huber on 2021-03-04. Heart rate 88.\n")
     (site / "files" / "salus-cohort.yaml").write_text("files: {'*.txt': {subject_pattern: '(p.)'}}\n")
@@ -53,10 +58,10 @@ def test_what_is_stored_is_deidentified_unless_said_otherwise(site: Path, capsys
     assert "stored with --no-deidentify, as it is" in shown
     run(capsys, "get", "out")
     found = {path.name: path.read_text() for path in (site / "out").rglob("*") if path.suffix in (".csv", ".txt")}
-    assert len(found) == 3 and not any("Huber" in text or "2021-03-04" in text or "p1" in text for text in [*found.values(), *found])
+    assert len(found) == 3 and not any(NAMED.search(text) for text in [*found.values(), *found])
     assert any("88" in text for text in found.values())
-    assert not any("p1" in path.read_text() for path in (site / "safe").glob("ring.deidentify.report.json"))
-    assert b"p1" not in (site / "safe" / "ring.list.jsonl").read_bytes()
+    assert not any(NAMED.search(path.read_text()) for path in (site / "safe").glob("ring.deidentify.report.json"))
+    assert not NAMED.search((site / "safe" / "ring.list.jsonl").read_text())
     assert sorted(path.name for path in (site / "safe").iterdir() if "deidentify" in path.name) == [
         "ring.deidentify", "ring.deidentify.map.json", "ring.deidentify.report.json",
     ]  # fmt: skip

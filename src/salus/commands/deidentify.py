@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from salus.commands.deidentified import add_means_arguments, means_of
 from salus.record.deidentify.gate import REPORT_NAME, Report, deidentify_folder
-from salus.record.deidentify.presidio import build_presidio
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to make; it must not exist")
     parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="key file, kept apart from both folders; made when absent")
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
-    parser.add_argument("--presidio", action="store_true", help="search free text with Presidio too")
+    add_means_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,8 +28,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserFixable: a path, the key or a missing package.
     """
-    more = (build_presidio(),) if args.presidio else ()
-    report = deidentify_folder(args.path, args.out, args.key, manifest=args.manifest, more=more)
+    report = deidentify_folder(args.path, args.out, args.key, manifest=args.manifest, means=means_of(args))
     show(report, args.out, Console(highlight=False, soft_wrap=True))
     return 0 if report.is_complete else 1
 

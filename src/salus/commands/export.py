@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from salus.commands.deidentified import Keeper, add_record_arguments, key_beside
 from salus.record.patient import ReadReport
 from salus.record.read.folder import one_patient, read_path
 from salus.record.read.meds import read_splits
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patient", metavar="ID", help="write this patient only")
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
     parser.add_argument("--with-text", action="store_true", help="write the words of notes and reports too; they may name the patient")
+    add_record_arguments(parser, is_default=True, key="FOLDER.deidentify beside the output")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,8 +44,15 @@ def run(args: argparse.Namespace) -> int:
     splits = read_splits(args.path) if args.path.is_dir() else {}
     keys = {record.subject_id for record in report.patients}
     kept = {key: split for key, split in splits.items() if key in keys}
-    written = write_meds(report.patients, args.out, name=args.path.name, splits=kept, with_text=args.with_text)
-    sys.stdout.write(summary(written, report) + "\n")
+    if not args.deidentify:
+        written = write_meds(report.patients, args.out, name=args.path.name, splits=kept, with_text=args.with_text)
+        sys.stdout.write(summary(written, report) + "\n")
+        return 0
+    keeper = Keeper(key_beside(args.key, args.out), args.path if args.path.is_dir() else args.path.parent)
+    kept = {keeper.key.subject(key): split for key, split in kept.items()}
+    records = (keeper.record(record) for record in report.patients)
+    written = write_meds(records, args.out, name="de-identified", splits=kept, with_text=args.with_text)
+    sys.stdout.write(f"{summary(written, report)}\n{keeper.close()}\n")
     return 0
 
 

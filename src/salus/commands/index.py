@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from salus.commands.deidentified import Keeper, add_record_arguments, key_beside
 from salus.errors import InputError
 from salus.record.cohort import FILE_NAME
-from salus.record.index import read_by_folder, write_index
+from salus.record.index import FolderRecord, read_by_folder, write_index
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="folder; if it holds sub-folders alone, each is read by itself, in little memory")
     parser.add_argument("--out", type=Path, default=Path("cohort.parquet"), metavar="FILE", help="index to write (default: cohort.parquet)")
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
+    add_record_arguments(parser, is_default=False, key="OUT.deidentify beside the index")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,6 +35,9 @@ def run(args: argparse.Namespace) -> int:
     beside = root / FILE_NAME
     skipped: list[int] = []
     records = read_by_folder(args.path, manifest=args.manifest or (beside if beside.is_file() else None), skipped=skipped)
+    keeper = Keeper(key_beside(args.key, args.out), root) if args.deidentify else None
+    if keeper is not None:
+        records = (FolderRecord("", keeper.record(one.record)) for one in records)
     found = write_index(records, args.out, root)
     if not found.items:
         args.out.unlink()
@@ -40,4 +45,6 @@ def run(args: argparse.Namespace) -> int:
     Console(highlight=False, soft_wrap=True).print(
         f"{found.patients} patients, {found.items} items, {sum(skipped)} skipped ('salus inspect' says why): {args.out}", markup=False
     )
+    if keeper is not None:
+        Console(highlight=False, soft_wrap=True).print(keeper.close(), markup=False)
     return 0

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from salus import registry
+from salus.commands.deidentified import Keeper, add_record_arguments
 from salus.errors import InputError
 from salus.record.normalise import is_usable
 from salus.record.patient import Instant, Item, ObservedTime, Offset, PatientRecord, ReadReport, Skipped
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_ = "add machine transcripts of speech; ENGINE: whisper (default) or a plug-in"
     parser.add_argument("--transcribe", nargs="?", const="whisper", metavar="ENGINE", help=help_)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
+    add_record_arguments(parser, is_default=False, key="salus-inspect.deidentify here")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,6 +63,10 @@ def run(args: argparse.Namespace) -> int:
     if args.patient is not None:
         report = ReadReport((one_patient(report, args.patient),), report.skipped, report.companions)
     root = args.path if args.path.is_dir() else args.path.parent
+    if args.deidentify:
+        keeper = Keeper(args.key or Path("salus-inspect.deidentify"), root)
+        report = keeper.report(report)
+        sys.stderr.write(keeper.close() + "\n")
     if args.json:
         for piece in as_json(report, root):
             sys.stdout.write(piece)

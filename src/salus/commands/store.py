@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from salus.commands.deidentified import add_means_arguments, means_of
 from salus.errors import ConfigError, InputError
 from salus.record.deidentify.gate import REPORT_NAME, deidentify_folder
 from salus.record.deidentify.key import read_key
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     put.add_argument("path", type=Path, help="file or folder")
     put.add_argument("--patient", metavar="ID", help="all files are this patient's (default: as the files or the manifest say)")
     put.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
+    add_means_arguments(put)
     put.add_argument("--no-deidentify", action="store_true", help="store files as they are, with all that tells who the patient is")
     get = actions.add_parser("get", help="write stored files below a folder, each whole and checked")
     get.add_argument("out", type=Path, help="folder to write to")
@@ -129,7 +131,7 @@ def _deidentified(args: argparse.Namespace, key: Path) -> Iterator[tuple[Path, l
             root.mkdir()
             shutil.copyfile(args.path, root / args.path.name)
         key.parent.mkdir(parents=True, exist_ok=True)
-        report = deidentify_folder(root, box / "copy", key, manifest=args.manifest)
+        report = deidentify_folder(root, box / "copy", key, manifest=args.manifest, means=means_of(args))
         shutil.move(box / "copy" / REPORT_NAME, _report_of(key))
         kept_out = [each for each in report.files if each.status in ("failed", "refused")]
         yield box / "copy", [Skipped(each.id, "; ".join(each.reasons)) for each in kept_out]

@@ -29,12 +29,25 @@ CATEGORY = "transcript"
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word that was heard."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float
+    """How sure the engine is of it, 0 to 1."""
+
+
+@dataclass(frozen=True)
 class Segment:
     """A stretch of speech."""
 
     start_s: float
     end_s: float
     text: str
+    words: tuple[Word, ...] = ()
+    """Its words in order of time, from an engine that places them; de-identification needs them."""
 
 
 class Transcriber(Protocol):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salus.errors import MissingExtra
-from salus.record.transcribe import Segment, Transcriber
+from salus.record.transcribe import Segment, Transcriber, Word
 
 BEAM = 5
 
@@ -38,8 +38,14 @@ class WhisperTiny:
             temperature=0.0,
             condition_on_previous_text=False,
             vad_filter=True,
+            word_timestamps=True,
         )
-        return tuple(Segment(float(one.start), float(one.end), str(one.text).strip()) for one in found if str(one.text).strip())
+        return tuple(_segment(one) for one in found if str(one.text).strip())
+
+
+def _segment(found: Any) -> Segment:
+    words = tuple(Word(float(one.start), float(one.end), str(one.word).strip(), float(one.probability)) for one in found.words or ())
+    return Segment(float(found.start), float(found.end), str(found.text).strip(), words)
 
 
 def build() -> Transcriber:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from salus.cohorts.sample_patient import write_sample_patient
 from salus.commands import deidentify as command
 from salus.errors import ConfigError, InputError, MissingExtra
 from salus.record.deidentify import formats, gate
-from salus.record.deidentify.gate import deidentify_folder
+from salus.record.deidentify.gate import Means, deidentify_folder
 from salus.record.deidentify.presidio import build_presidio
 from salus.record.deidentify.work import Box
 from salus.record.read.folder import read_path
@@ -59,10 +60,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_comes_out_without_a_name_and_can_be_read(folder: Path, tmp_path: Path) -> None:
-    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", finder=Blind)
+    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", means=Means(Blind))
     whole = b"".join(path.read_bytes() + path.name.encode() for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert [secret for secret in SECRETS if secret.lower().encode() in whole.lower()] == []
-    by_status = {status: sum(each.status == status for each in report.files) for status in ("delivered", "failed", "refused", "documentation")}
+    by_status = {
+        status: sum(each.status == status for each in report.files) for status in ("delivered", "failed", "refused", "documentation")
+    }
     assert by_status == {"delivered": 8, "failed": 1, "refused": 1, "documentation": 1} and not report.is_complete
     (reason,) = next(each.reasons for each in report.files if each.status == "failed")
     assert "it may hold speech" in reason and "voice" not in reason
@@ -75,7 +78,7 @@ def test_a_folder_comes_out_without_a_name_and_can_be_read(folder: Path, tmp_pat
 
 
 def test_report_and_mapping_hold_what_they_should(folder: Path, tmp_path: Path) -> None:
-    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", finder=Blind)
+    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", means=Means(Blind))
     printed = (tmp_path / "out" / gate.REPORT_NAME).read_text()
     assert json.loads(printed)["statuses"]["delivered"] == 8
     assert not [secret for secret in (*SECRETS, "quimby.txt", "scan.pdf") if secret in printed]
@@ -87,8 +90,10 @@ def test_report_and_mapping_hold_what_they_should(folder: Path, tmp_path: Path) 
 
 def test_the_same_key_gives_the_same_bytes_and_another_key_others(folder: Path, tmp_path: Path) -> None:
     for out, key in (("a", "k1"), ("b", "k1"), ("c", "k2")):
-        deidentify_folder(folder, tmp_path / out, tmp_path / key, finder=Blind)
-    listed = {out: {path.relative_to(tmp_path / out).as_posix(): path.read_bytes() for path in (tmp_path / out).rglob("*.txt")} for out in "abc"}
+        deidentify_folder(folder, tmp_path / out, tmp_path / key, means=Means(Blind))
+    listed = {
+        out: {path.relative_to(tmp_path / out).as_posix(): path.read_bytes() for path in (tmp_path / out).rglob("*.txt")} for out in "abc"
+    }
     assert listed["a"] == listed["b"] and not set(listed["a"]) & set(listed["c"])
 
 
@@ -101,7 +106,7 @@ def test_a_file_with_a_planted_miss_is_not_delivered(folder: Path, tmp_path: Pat
         return done
 
     monkeypatch.setitem(formats.FORMATS, "text", formats.Format(note.title, note.ending, note.survey, careless, note.check))  # type: ignore[arg-type]
-    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", finder=Blind)
+    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", means=Means(Blind))
     (failed,) = [each for each in report.files if each.format == "note"]
     assert failed.status == "failed" and failed.reasons == ("the residual check still finds: name (1)",) and failed.id.startswith("f")
     assert not list((tmp_path / "out").rglob("*.txt"))
@@ -116,7 +121,7 @@ def test_a_file_with_a_planted_miss_is_not_delivered(folder: Path, tmp_path: Pat
 )  # fmt: skip
 def test_places_that_would_leak_are_refused(folder: Path, tmp_path: Path, out: str, key: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        deidentify_folder(folder, tmp_path / out, tmp_path / key, finder=Blind)
+        deidentify_folder(folder, tmp_path / out, tmp_path / key, means=Means(Blind))
 
 
 def test_a_missing_folder_and_a_bad_key_are_named(folder: Path, tmp_path: Path) -> None:
@@ -124,7 +129,7 @@ def test_a_missing_folder_and_a_bad_key_are_named(folder: Path, tmp_path: Path) 
         deidentify_folder(tmp_path / "nowhere", tmp_path / "out", tmp_path / "key")
     (tmp_path / "bad").write_text("1234")
     with pytest.raises(ConfigError, match="does not hold 64 hex digits"):
-        deidentify_folder(folder, tmp_path / "out", tmp_path / "bad", finder=Blind)
+        deidentify_folder(folder, tmp_path / "out", tmp_path / "bad", means=Means(Blind))
     assert not (tmp_path / "out").exists()
 
 
@@ -136,7 +141,7 @@ from salus.record.deidentify import gate
 class Slow:
     def find(self, picture):
         print("busy", flush=True); time.sleep(60); return ()
-gate.deidentify_folder(Path({str(folder)!r}), Path({str(tmp_path / "out")!r}), Path({str(tmp_path / "key")!r}), finder=Slow)
+gate.deidentify_folder(Path({str(folder)!r}), Path({str(tmp_path / "out")!r}), Path({str(tmp_path / "key")!r}), means=gate.Means(Slow))
 """
     running = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None and running.stdout.readline() == "busy\n"
@@ -148,8 +153,10 @@ gate.deidentify_folder(Path({str(folder)!r}), Path({str(tmp_path / "out")!r}), P
     assert all(path.suffix == ".part" for path in left)
 
 
-def test_the_command_says_what_was_done_and_ends_with_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "deidentify_folder", lambda *args, **rest: deidentify_folder(*args, **{**rest, "finder": Blind}))
+def test_the_command_says_what_was_done_and_ends_with_one(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "deidentify_folder", lambda *args, **rest: deidentify_folder(*args, **{**rest, "means": Means(Blind)}))
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     assert command.run(parser.parse_args([str(folder), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key")])) == 1
@@ -159,11 +166,28 @@ def test_the_command_says_what_was_done_and_ends_with_one(folder: Path, tmp_path
 
 def test_the_sample_patient_passes_whole(tmp_path: Path) -> None:
     write_sample_patient(tmp_path / "in")
-    assert deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key", finder=Blind).is_complete
+    assert deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key", means=Means(Blind)).is_complete
     before, after = (read_path(tmp_path / name).patients for name in ("in", "out"))
     assert len(before) == len(after) == 1 and len(before[0].items) == len(after[0].items)
-    numbers = [sorted(item.number for item in read[0].items if item.number is not None and item.category == "observation") for read in (before, after)]
+    numbers = [
+        sorted(item.number for item in read[0].items if item.number is not None and item.category == "observation")
+        for read in (before, after)
+    ]
     assert numbers[0] == numbers[1] and len(numbers[0]) > 100
+
+
+def test_presidio_finds_what_has_a_check_digit_and_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("presidio_analyzer")
+
+    def refuse(*args: object, **rest: object) -> None:
+        raise AssertionError("a network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    text = "card 4111 1111 1111 1111, mail a.b@example.org, phone 617-555-0199, NHS 943 476 5919, potassium 4.1 mmol/L"
+    found = {(text[hit.start : hit.end], hit.kind.value) for hit in build_presidio().find(text)}
+    assert {("4111 1111 1111 1111", "account"), ("a.b@example.org", "email"), ("617-555-0199", "phone"), ("943 476 5919", "record-number")} <= found
+    assert not any("4.1 mmol" in each for each, _ in found)
 
 
 def test_missing_presidio_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,4 +91,5 @@ def ending_of(path: Path, known: Format) -> str:
         return known.ending
     with path.open("rb") as stream:
         head = stream.read(4)
-    return next((ending for magic, ending in ENDINGS.items() if head.startswith(magic)), "bin")
+    otherwise = "wav" if known.clean is deidentify_sound else "bin"
+    return next((ending for magic, ending in ENDINGS.items() if head.startswith(magic)), otherwise)

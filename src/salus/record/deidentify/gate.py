@@ -8,7 +8,6 @@ in a hidden folder. What maps new names to old ones stands beside the key, not i
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -26,17 +25,31 @@ from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, su
 from salus.record.deidentify.formats import Format, ending_of, format_of
 from salus.record.deidentify.key import Key, read_key
 from salus.record.deidentify.kinds import Kind, Recogniser
+from salus.record.deidentify.mapping import keep_names, mapping_of
 from salus.record.deidentify.pixels import build_text_finder
 from salus.record.deidentify.work import Done, Person, TextFinder, Work
 from salus.record.read.folder import DOCUMENTATION, UNASSIGNED, readers
+from salus.record.transcribe import Transcriber
 
 REPORT_NAME = "deidentification.json"
 LIMITS = (
     "Recognisers miss things: see docs/deidentification.md for the measured recall. This is no statement that the data are anonymous.",
     "Dates are moved by one number of days for each patient, so intervals and times of day stay; a year alone is kept.",
-    "Voxels and faces are not changed. Speech is refused. Handwriting is not read.",
+    "Voxels, faces and voices are not changed. Handwriting is not read.",
 )
 Status = Literal["delivered", "failed", "refused", "documentation"]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What finds identifiers, beside the own recognisers."""
+
+    finder: Callable[[], TextFinder] = build_text_finder
+    """Builds what finds text in pictures."""
+    more: tuple[Recogniser, ...] = ()
+    """Further recognisers of text, such as Presidio's."""
+    transcriber: Callable[[], Transcriber] | None = None
+    """Builds what hears speech; None: speech is refused."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +115,7 @@ class _Run:
     staging: Path
     key: Key
     cohort: Cohort
-    finder: Callable[[], TextFinder]
-    more: tuple[Recogniser, ...]
+    means: Means
     formats: dict[Path, Format] = field(default_factory=dict)
     people: dict[Path, tuple[Person, ...]] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
@@ -130,8 +142,7 @@ def deidentify_folder(
     key_file: Path,
     *,
     manifest: Path | None = None,
-    finder: Callable[[], TextFinder] = build_text_finder,
-    more: Sequence[Recogniser] = (),
+    means: Means | None = None,
 ) -> Report:
     """Write a de-identified copy of a folder, whole or not at all, and return what was done.
 
@@ -140,8 +151,7 @@ def deidentify_folder(
         out: folder to make; it must not exist.
         key_file: file with the key, outside of both; made when absent.
         manifest: cohort manifest, by default the one in the folder.
-        finder: builds what finds burned-in text.
-        more: recognisers beside the own ones.
+        means: what finds identifiers, beside the own recognisers; by default text in pictures is read, and speech is refused.
 
     Raises:
         InputError: there is no such folder.
@@ -155,7 +165,7 @@ def deidentify_folder(
     cohort = read_manifest(found) if found else Cohort()
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-", suffix=".part"))
     try:
-        run = _Run(root, staging, key, cohort, finder, tuple(more))
+        run = _Run(root, staging, key, cohort, means or Means())
         _survey(run)
         covered: set[Path] = set()
         for path in sorted(run.formats, key=lambda each: (run.formats[each].title != "WFDB record", each)):
@@ -164,11 +174,10 @@ def deidentify_folder(
         covered_ids = {run.id_of(path) for path in covered}
         run.reports = sorted((each for each in run.reports if each.id not in covered_ids), key=lambda each: each.id)
         _write_manifest(run)
-        mapping = key_file.with_name(f"{key_file.name}.map.json")
-        report = Report(tuple(run.reports), len(set(run.same.values())), mapping)
+        report = Report(tuple(run.reports), len(set(run.same.values())), mapping_of(key_file))
         (staging / f"{REPORT_NAME}.part").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
         subjects = {key.subject(each): each for each in sorted(set(run.same.values()))}
-        _write_private(mapping, _with_those_before(mapping, {"files": run.mapping, "subjects": subjects}))
+        keep_names(key_file, {"files": run.mapping, "subjects": subjects})
         for part in sorted(staging.rglob("*.part")):
             part.rename(part.with_suffix(""))
         staging.chmod(0o755)
@@ -280,7 +289,8 @@ def _deliver(path: Path, run: _Run) -> tuple[Path, ...]:
     """De-identify one file into the staging folder, check it, and return what else it covered."""
     known, relative = run.formats[path], path.relative_to(run.root).as_posix()
     made = run.id_of(path)
-    work = Work(run.key, run.given[path], run.known, run.same, options_of(run.cohort, relative), run.finder, run.more)
+    means, options = run.means, options_of(run.cohort, relative)
+    work = Work(run.key, run.given[path], run.known, run.same, options, means.finder, means.more, means.transcriber)
     folder = run.staging / work.pseudonym
     folder.mkdir(exist_ok=True)
     target = folder / f"{made}.{ending_of(path, known)}.part"
@@ -333,20 +343,3 @@ def _without_name(reason: str, path: Path) -> str:
     for name in sorted({str(path), path.name, path.stem}, key=len, reverse=True):
         reason = reason.replace(f"'{name}'", "the file").replace(name, "the file") if len(name) > 2 else reason
     return re.sub(r"\s+", " ", reason).replace("the file the file", "the file").replace("file the file", "the file")
-
-
-def _with_those_before(path: Path, tree: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Return the names that this run gave beside those that earlier runs with the same key gave."""
-    try:
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return {part: {**before.get(part, {}), **new} for part, new in tree.items()}
-    except (ValueError, AttributeError, TypeError):
-        raise ConfigError(f"Cannot extend '{path.name}': it is not a list of names that this program wrote. Move it away.") from None
-
-
-def _write_private(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump(tree, stream, indent=1)
-    part.replace(path)

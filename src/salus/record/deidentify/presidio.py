@@ -37,14 +37,18 @@ class PresidioRecogniser:
 
 
 def build_presidio() -> PresidioRecogniser:
-    """Return Presidio's pattern recognisers for English.
+    """Return Presidio's pattern recognisers for English, and the one of phone numbers.
 
     Raises:
         MissingExtra: Presidio is not installed.
     """
     try:
+        import tldextract
         from presidio_analyzer import PatternRecognizer, predefined_recognizers
     except ImportError as error:
         raise MissingExtra("search with Presidio", "presidio") from error
-    kinds = [kind for kind in vars(predefined_recognizers).values() if isinstance(kind, type) and issubclass(kind, PatternRecognizer)]
+    # The list of domain endings comes from the package: by default it would be fetched from the network at the first address.
+    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    wanted = (PatternRecognizer, predefined_recognizers.PhoneRecognizer)
+    kinds: list[type[Any]] = [kind for kind in vars(predefined_recognizers).values() if isinstance(kind, type) and issubclass(kind, wanted)]
     return PresidioRecogniser([made for kind in kinds if (made := kind()).supported_language == "en"])

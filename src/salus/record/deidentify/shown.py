@@ -82,6 +82,22 @@ class Shown:
         return replace(item, source=self._source(item.source), parts=parts, content=content, value=value, code=code)
 
 
+def known_of(record: PatientRecord) -> KnownRecogniser:
+    """Return what finds the values by which the record's files name the patient, and the patient's key."""
+    known: dict[Kind, frozenset[str]] = {Kind.RECORD: frozenset({record.subject_id})}
+    installed = readers()
+    for path in sorted({file for item in record.items for file in item.files}):
+        try:
+            found = format_of(Path(path), installed) if Path(path).is_file() else None
+            people = found.survey(Path(path)) if found else ()
+        except InputError:
+            continue
+        for person in people:
+            for kind, values in person.values.items() if person.key in ("", record.subject_id) else ():
+                known[kind] = known.get(kind, frozenset()) | values
+    return KnownRecogniser(known)
+
+
 def _cleaned(load: Callable[[], Loaded], change: Callable[[str], str]) -> Callable[[], Loaded]:
     def loaded() -> Loaded:
         found = load()
@@ -112,18 +128,7 @@ def shown_of(record: PatientRecord) -> Shown:
         >>> shown.words("Patient MRN-4471, creatinine 1.2 mg/dL")[:8], "4471" in shown.words("Patient MRN-4471")
         ('Patient ', False)
     """
-    known: dict[Kind, frozenset[str]] = {Kind.RECORD: frozenset({record.subject_id})}
-    installed = readers()
-    for path in sorted({file for item in record.items for file in item.files}):
-        try:
-            found = format_of(Path(path), installed) if Path(path).is_file() else None
-            people = found.survey(Path(path)) if found else ()
-        except InputError:
-            continue
-        for person in people:
-            for kind, values in person.values.items() if person.key in ("", record.subject_id) else ():
-                known[kind] = known.get(kind, frozenset()) | values
-    finder = KnownRecogniser(known)
+    finder = known_of(record)
     key = Key(secrets.token_bytes(KEY_BYTES))
     free: tuple[Recogniser, ...] = (finder, CodeRecogniser(), NameRecogniser(), PlaceRecogniser())
     pseudonym = f"p-{key.code('subject', record.subject_id, digits=8)}"

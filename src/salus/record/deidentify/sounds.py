@@ -1,7 +1,8 @@
-"""De-identifies sounds: samples are written anew without what else a file may carry; speech is refused.
+"""De-identifies sounds: samples are written anew without what else a file may carry; speech loses what may identify.
 
-Takes a WAV or FLAC file and a `Work`; a heart or lung sound (as the manifest declares) passes with a notice. What is said in a
-recording cannot be searched without a transcript, so anything else fails closed.
+Takes a sound and a `Work`. A heart or lung sound (as the manifest declares) passes whole, with a notice. Of speech, everyday words stay and
+all else is silenced; of coughs, whatever sounds like a word is (`salus.record.deidentify.spoken`). Both need a transcriber; without one, or
+without a declared modality, the file is refused.
 """
 
 from __future__ import annotations
@@ -9,28 +10,80 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from salus.errors import FormatError, InputError
+from salus.record.deidentify.spoken import beside_words, hear, identifying, silenced, to_keep
 from salus.record.deidentify.work import Done, Work, in_words
+from salus.record.patient import Sound
+from salus.record.read.reader import HEAD_BYTES
+from salus.record.read.sound import load_sound, media_of
+from salus.record.read.sound_av import load_av_sound
 
 WITHOUT_SPEECH = frozenset({"heart_sound", "lung_sound"})
 """Modalities whose recordings hold no speech by their nature."""
+SPEECH, COUGH = "speech", "cough"
 BLOCK = 1 << 16
+VOICE = "the voice itself can point to a person, and a word that was misheard as another may have stayed: listen before it leaves your site"
+BACKGROUND = "recorded near a person: words spoken in the background are not searched for"
+NO_WORDS = "whatever sounds like a word is silence"
+KEPT = "only everyday words that a machine heard clearly are left; the rest is silence"
 
 
 def deidentify_sound(path: Path, target: Path, work: Work) -> Done:
-    """Write the samples of a sound and nothing else.
+    """Write the samples of a sound and nothing else, without what may identify in speech.
 
     Raises:
-        InputError: it may hold speech.
+        InputError: it may hold speech, and there is no transcriber.
+        MissingExtra: the transcriber is not installed.
         FormatError: it cannot be decoded.
     """
-    if work.options.modality not in WITHOUT_SPEECH:
+    modality = work.options.modality
+    if modality in WITHOUT_SPEECH:
+        _copy_samples(path, target)
+        return Done((target,), Counter({("metadata", "removed"): 1}), (BACKGROUND, "declared in the manifest to hold no speech"))
+    if modality not in (SPEECH, COUGH) or work.transcriber is None:
         raise InputError(
             f"Cannot de-identify '{path.name}': it may hold speech, and what is spoken cannot be searched without a transcript. "
-            "Declare heart_sound or lung_sound in the manifest if it is one, or leave it out."
+            "Declare heart_sound or lung_sound in the manifest if it is one; speech or cough needs --transcribe; or leave it out."
         )
+    return _without_identifying_speech(path, target, work)
+
+
+def check_sound(path: Path, target: Path, work: Work) -> tuple[str, ...]:
+    """Return why a sound may not be delivered: it carries words beside its samples, or what is still heard in it identifies."""
+    left: Counter[str] = Counter()
+    with soundfile.SoundFile(target) as stream:
+        left["metadata"] += len([value for key, value in stream.copy_metadata().items() if value and key != "software"])
+    if work.options.modality in (SPEECH, COUGH) and work.transcriber is not None:
+        sound = _loaded(target)
+        left.update(identifying(hear(_mono(sound), sound.sampling_rate_hz, work.transcriber()), work.person))
+    return in_words(left)
+
+
+def _without_identifying_speech(path: Path, target: Path, work: Work) -> Done:
+    assert work.transcriber is not None
+    sound = _loaded(path)
+    mono = _mono(sound)
+    heard = hear(mono, sound.sampling_rate_hz, work.transcriber())
+    is_speech = work.options.modality == SPEECH
+    kept = to_keep(heard, work.person) if is_speech else beside_words(heard, len(mono) / sound.sampling_rate_hz)
+    _write(Sound(silenced(sound.samples, sound.sampling_rate_hz, kept), sound.sampling_rate_hz), target)
+    counts = Counter({("metadata", "removed"): 1})
+    counts.update({(kind, "silenced"): count for kind, count in identifying(heard, work.person).items()})
+    what = (KEPT if is_speech else NO_WORDS) if kept else "all of it is silence"
+    return Done((target,), counts, (VOICE, what))
+
+
+def _copy_samples(path: Path, target: Path) -> None:
+    """Write a WAV or FLAC file bit for bit in its samples; any other container as 16-bit WAV."""
+    with path.open("rb") as stream:
+        is_plain = stream.read(4) in (b"RIFF", b"RIFX", b"fLaC")
+    if not is_plain:
+        _write(_loaded(path), target)
+        return
     try:
         with soundfile.SoundFile(path) as source:
             kind = "FLAC" if source.format == "FLAC" else "WAV"
@@ -40,13 +93,20 @@ def deidentify_sound(path: Path, target: Path, work: Work) -> Done:
                     new.write(block)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
         raise FormatError(f"Cannot de-identify '{path.name}': it cannot be decoded ({type(error).__name__}). Export it again.") from error
-    notices = ("recorded near a person: words spoken in the background are not searched for", "declared in the manifest to hold no speech")
-    return Done((target,), Counter({("metadata", "removed"): 1}), notices)
 
 
-def check_sound(path: Path, target: Path, work: Work) -> tuple[str, ...]:
-    """Return why a sound may not be delivered: it carries words beside its samples."""
-    left: Counter[str] = Counter()
-    with soundfile.SoundFile(target) as stream:
-        left["metadata"] += len([value for key, value in stream.copy_metadata().items() if value and key != "software"])
-    return in_words(left)
+def _loaded(path: Path) -> Sound:
+    """Return all samples of a sound in any container that is read."""
+    with path.open("rb") as stream:
+        media = media_of(stream.read(HEAD_BYTES))
+    return load_av_sound(path) if media in ("audio/mp4", "audio/aac") else load_sound(path)
+
+
+def _mono(sound: Sound) -> NDArray[np.float32]:
+    mixed: NDArray[np.float32] = np.nan_to_num(sound.samples.mean(axis=0))
+    return mixed
+
+
+def _write(sound: Sound, target: Path) -> None:
+    whole = np.round(np.clip(np.nan_to_num(sound.samples.T), -1, 1) * 32767).astype(np.int16)
+    soundfile.write(target, whole, round(sound.sampling_rate_hz), "PCM_16", format="WAV")

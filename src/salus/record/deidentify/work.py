@@ -20,6 +20,7 @@ from salus.record.deidentify.kinds import Kind, Recogniser
 from salus.record.deidentify.known import KnownRecogniser
 from salus.record.deidentify.text import OWN, Subject
 from salus.record.read.reader import ReadOptions
+from salus.record.transcribe import Transcriber
 
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right of a stretch of text, in pixels; bottom and right are outside."""
@@ -63,6 +64,8 @@ class Work:
     """Builds the finder of burned-in text; raises `MissingExtra` where it is not installed."""
     more: tuple[Recogniser, ...] = ()
     """Recognisers beside the own ones, such as Presidio."""
+    transcriber: Callable[[], Transcriber] | None = None
+    """Builds what hears speech; None: speech is refused."""
     new_stem: str = ""
     """Name of the new file without its ending."""
 

@@ -1,0 +1,99 @@
+"""What commands share that keep or show records without saying whose they are: the arguments, and the records."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from salus.record.deidentify.gate import Means
+from salus.record.deidentify.key import Key, read_key
+from salus.record.deidentify.mapping import keep_names
+from salus.record.deidentify.presidio import build_presidio
+from salus.record.deidentify.records import deidentified
+from salus.record.patient import PatientRecord, ReadReport, Skipped
+from salus.record.transcribe import Transcriber, transcriber
+
+
+def add_record_arguments(parser: argparse.ArgumentParser, *, is_default: bool, key: str) -> None:
+    """Declare `--deidentify` and `--key` of a command over records.
+
+    Args:
+        parser: the command's.
+        is_default: whether records lose what says whose they are unless somebody asks that they keep it.
+        key: where the key lies by default, in words.
+    """
+    words = "pseudonyms, moved dates, no identifiers in texts" + (" (the default)" if is_default else "")
+    parser.add_argument("--deidentify", action=argparse.BooleanOptionalAction, default=is_default, help=words)
+    parser.add_argument("--key", type=Path, metavar="FILE", help=f"key of the pseudonyms, kept apart; made when absent (default: {key})")
+
+
+def key_beside(key: Path | None, out: Path) -> Path:
+    """Return the key file: the one that was given, or one beside what is written."""
+    return key or out.with_name(f"{out.name}.deidentify")
+
+
+def add_means_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what finds identifiers beside the own recognisers."""
+    parser.add_argument("--presidio", action="store_true", help="search free text with Presidio too")
+    words = "hear speech and silence all but everyday words; ENGINE: whisper (default) or a plug-in. Without it speech is refused"
+    parser.add_argument("--transcribe", nargs="?", const="whisper", metavar="ENGINE", help=words)
+
+
+def means_of(args: argparse.Namespace) -> Means:
+    """Return what finds identifiers, as the arguments say.
+
+    Raises:
+        MissingExtra: a package is not installed.
+    """
+    more = (build_presidio(),) if args.presidio else ()
+    engine = None if args.transcribe is None else transcriber(args.transcribe)
+    return Means(more=more) if engine is None else Means(more=more, transcriber=partial(_same, engine))
+
+
+def _same(engine: Transcriber) -> Transcriber:
+    return engine
+
+
+class Keeper:
+    """De-identifies records one by one, and keeps which name is which."""
+
+    def __init__(self, key_file: Path, root: Path) -> None:
+        """Take the key, made when absent, and the folder that files lie in."""
+        self.key_file, self.root = key_file, root
+        self.key: Key = read_key(key_file)
+        self.left_out: Counter[str] = Counter()
+        self.files: dict[str, str] = {}
+        self.subjects: dict[str, str] = {}
+
+    def record(self, record: PatientRecord) -> PatientRecord:
+        """Return the record without what says whose it is."""
+        found = deidentified(record, self.key, self.root)
+        self.left_out.update(found.left_out)
+        self.files.update(found.names["files"])
+        self.subjects.update(found.names["subjects"])
+        return found.record
+
+    def report(self, report: ReadReport) -> ReadReport:
+        """Return a whole reading so; of what was skipped, how many and why, under opaque names."""
+        kept = tuple(self.record(record) for record in report.patients)
+        skipped = tuple(self._skipped(each) for each in report.skipped)
+        return replace(report, patients=kept, skipped=skipped, companions=())
+
+    def _skipped(self, each: Skipped) -> Skipped:
+        path = Path(each.path)
+        below = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+        name = f"f{self.key.code('file', below)}"
+        self.files[name] = below
+        reason = each.reason
+        for part in sorted({each.path, path.name, path.stem}, key=len, reverse=True):
+            reason = reason.replace(f"'{part}'", "the file").replace(part, "the file") if len(part) > 2 else reason
+        return Skipped(name, reason)
+
+    def close(self) -> str:
+        """Keep the names, and return what to tell the user."""
+        path = keep_names(self.key_file, {"files": self.files, "subjects": self.subjects})
+        lines = [f"  {count} items left out: {reason}" for reason, count in self.left_out.most_common()]
+        return "\n".join([f"De-identified; which name is which: {path}", *lines])
