@@ -195,7 +195,7 @@ def families() -> dict[str, Family]:
             "abnormal heart sound",
             "heart_sounds_cinc2016",
             "heart_sound",
-            partial(of_task, task="heart-sound", modality="heart_sound"),
+            partial(of_task, task="heart-sound", modality="heart_sound", folded=True),
             EncoderRecipe(pretext_epochs=60, batch_size=72, lr=2e-3),
             {},
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from salus.errors import ConfigError, DamagedError, StoreError
-from salus.record.intake import Stored, StoredList, get_files, patients_of_files, put_files
+from salus.record.intake import Stored, StoredList, folder_tag, get_files, patients_of_files, put_files
 from salus.record.keys import KeyRing
 from salus.record.patient import Skipped
 from salus.record.store import Store
@@ -96,7 +96,7 @@ def test_a_list_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_left_out(folder: Path, store: Store, done: StoredList) -> None:
     found = list(put_files(store, folder, {"gone.csv": "p1", "b.csv": "p2"}, done))
     assert isinstance(found[0], Skipped) and found[0].reason == "cannot be opened: No such file or directory"
-    assert list(done.lines) == ["b.csv"]
+    assert [one.path for one in done.lines.values()] == ["b.csv"]
 
 
 def test_a_damaged_object_leaves_no_file(folder: Path, store: Store, done: StoredList, tmp_path: Path) -> None:
@@ -110,9 +110,32 @@ def test_a_damaged_object_leaves_no_file(folder: Path, store: Store, done: Store
 
 def test_nothing_is_overwritten_and_nothing_leaves_the_folder(folder: Path, store: Store, done: StoredList, tmp_path: Path) -> None:
     list(put_files(store, folder, {"b.csv": "p2"}, done))
-    one = done.lines["b.csv"]
+    (one,) = done.lines.values()
     with pytest.raises(StoreError, match=f"^Cannot write object {one.address[:12]}: a file of that name is there. Name an empty folder.$"):
         list(get_files(store, [one], folder))
     for path in ("../b.csv", "/b.csv", "a/../../b.csv"):
         with pytest.raises(ConfigError, match=r"its path leads out of the folder"):
             list(get_files(store, [Stored(path, "p2", one.address)], tmp_path / "out"))
+
+
+def test_files_of_one_name_in_two_folders_are_both_kept(store: Store, done: StoredList, tmp_path: Path) -> None:
+    for name, words in (("north", "time,heart_rate\n1,60\n"), ("south", "time,heart_rate\n1,70\n"), ("copy", "time,heart_rate\n1,60\n")):
+        (tmp_path / name / "visit").mkdir(parents=True)
+        (tmp_path / name / "visit" / "a.csv").write_text(words)
+        (tmp_path / name / "b.csv").write_text(words + words[-5:])
+        list(put_files(store, tmp_path / name, {"visit/a.csv": "p1", "b.csv": "p1"}, done))
+    again = StoredList(done.path)
+    assert len(again.lines) == 6
+    written = list(get_files(store, list(again.lines.values()), tmp_path / "out"))
+    got = {path.relative_to(tmp_path / "out").as_posix(): path.read_text() for path in written}
+    south = f"from-{folder_tag(tmp_path / 'south')}"
+    assert sorted(got) == sorted(["b.csv", "visit/a.csv", f"{south}/b.csv", f"{south}/visit/a.csv"]), "what is alike comes once"
+    assert got["visit/a.csv"].endswith("1,60\n") and got[f"{south}/visit/a.csv"].endswith("1,70\n")
+    (tmp_path / "north" / "b.csv").write_text("time,heart_rate\n1,99\n")
+    list(put_files(store, tmp_path / "north", {"b.csv": "p1"}, again))
+    assert len(again.lines) == 6, "a file that changed in its place is a new version"
+
+
+def test_a_list_of_an_earlier_version_is_read(done: StoredList) -> None:
+    done.path.write_text('{"path": "a.csv", "subject_id": "p1", "address": "00"}\n')
+    assert list(StoredList(done.path).lines.values()) == [Stored("a.csv", "p1", "00", "")]

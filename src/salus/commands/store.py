@@ -16,7 +16,7 @@ from salus.commands.deidentified import add_means_arguments, means_of
 from salus.errors import ConfigError, InputError
 from salus.record.deidentify.gate import REPORT_NAME, deidentify_folder
 from salus.record.deidentify.key import read_key
-from salus.record.intake import StoredList, get_files, patients_of_files, put_files
+from salus.record.intake import StoredList, folder_tag, get_files, patients_of_files, put_files
 from salus.record.keys import KeyRing
 from salus.record.patient import Skipped
 from salus.record.sealed import opaque
@@ -99,11 +99,12 @@ def _put(args: argparse.Namespace, store: Store, done: StoredList, *, key: Path,
     if args.no_deidentify:
         subjects, refused = patients_of_files(args.path, patient=args.patient, manifest=args.manifest)
         root = args.path if args.path.is_dir() else args.path.parent
-        return _put_files(store, done, root, subjects, left_out=refused, console=console)
+        return _put_files(store, done, (root, folder_tag(root)), subjects, left_out=refused, console=console)
     with _deidentified(args, key) as (copy, left_out):
         patient = None if args.patient is None else read_key(key).subject(args.patient)
         subjects, refused = patients_of_files(copy, patient=patient)
-        status = _put_files(store, done, copy, subjects, left_out=(*left_out, *refused), console=console)
+        tag = folder_tag(args.path if args.path.is_dir() else args.path.parent)
+        status = _put_files(store, done, (copy, tag), subjects, left_out=(*left_out, *refused), console=console)
     names = key.with_name(f"{key.name}.map.json")
     console.print(f"De-identified; the report: {_report_of(key)}; which new name is which: {names}", markup=False)
     if left_out:
@@ -140,10 +141,12 @@ def _deidentified(args: argparse.Namespace, key: Path) -> Iterator[tuple[Path, l
 
 
 def _put_files(
-    store: Store, done: StoredList, root: Path, subjects: Mapping[str, str], *, left_out: Sequence[Skipped], console: Console
+    store: Store, done: StoredList, place: tuple[Path, str], subjects: Mapping[str, str], *, left_out: Sequence[Skipped], console: Console
 ) -> int:
+    """Store the files of a folder, (where it is, whose tag they get)."""
+    root, tag = place
     left_out, stored = list(left_out), 0
-    for one in put_files(store, root, subjects, done):
+    for one in put_files(store, root, subjects, done, folder=tag):
         if isinstance(one, Skipped):
             left_out.append(one)
         else:

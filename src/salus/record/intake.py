@@ -6,6 +6,7 @@ it could not be erased with one of them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -31,6 +32,13 @@ class Stored:
     """Below the folder that was stored, with `/`."""
     subject_id: str
     address: str
+    folder: str = ""
+    """Which folder that was, from `folder_tag`: two folders may hold files of one name."""
+
+
+def folder_tag(root: Path) -> str:
+    """Return 12 hex digits that stand for a folder, without its name."""
+    return hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 class StoredList:
@@ -47,7 +55,7 @@ class StoredList:
         """
         self.path = path
         create_once(path, b"")
-        whole, self.lines = 0, dict[str, Stored]()
+        whole, self.lines = 0, dict[tuple[str, str], Stored]()
         with path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.endswith(b"\n"):
@@ -57,23 +65,23 @@ class StoredList:
                 except (ValueError, TypeError):
                     raise ConfigError(f"Cannot use list '{path.name}': line {number} is not one that 'salus store put' wrote.") from None
                 whole += len(line)
-                self.lines[one.path] = one
+                self.lines[one.folder, one.path] = one
         if whole < path.stat().st_size:
             os.truncate(path, whole)
 
     def add(self, one: Stored) -> None:
         """Note a stored file, on the disk before this returns."""
-        if self.lines.get(one.path) == one:
+        if self.lines.get((one.folder, one.path)) == one:
             return
         with self.path.open("ab") as stream:
             stream.write(_line(one))
             stream.flush()
             os.fsync(stream.fileno())
-        self.lines[one.path] = one
+        self.lines[one.folder, one.path] = one
 
     def drop(self, subject_id: str) -> None:
         """Take a patient's lines out; the file is replaced at once."""
-        self.lines = {path: one for path, one in self.lines.items() if one.subject_id != subject_id}
+        self.lines = {place: one for place, one in self.lines.items() if one.subject_id != subject_id}
         number, name = tempfile.mkstemp(dir=self.path.parent, prefix=".new-")
         with os.fdopen(number, "wb") as stream:
             stream.writelines(_line(one) for one in self.lines.values())
@@ -131,7 +139,9 @@ def _regular_files(path: Path) -> Sequence[Path]:
     return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
 
 
-def put_files(store: Store, root: Path, subjects: Mapping[str, str], done: StoredList) -> Iterator[Stored | Skipped]:
+def put_files(
+    store: Store, root: Path, subjects: Mapping[str, str], done: StoredList, *, folder: str | None = None
+) -> Iterator[Stored | Skipped]:
     """Store files one by one and yield each as it is acknowledged, or why it was not stored; run again, it ends what was cut short.
 
     Args:
@@ -139,10 +149,12 @@ def put_files(store: Store, root: Path, subjects: Mapping[str, str], done: Store
         root: the folder that the paths are below.
         subjects: path → patient's id, as `patients_of_files` gives.
         done: the list that each stored file is added to.
+        folder: `folder_tag` of the folder that the files came from, where `root` is a copy of it.
 
     Raises:
         StoreError: the store cannot take more.
     """
+    tag = folder_tag(root) if folder is None else folder
     erased = {subject_id for subject_id in set(subjects.values()) if store.keys.is_erased(store.keys.tag_of(subject_id))}
     for relative, subject_id in subjects.items():
         if subject_id in erased:
@@ -153,9 +165,23 @@ def put_files(store: Store, root: Path, subjects: Mapping[str, str], done: Store
         except InputError as error:
             yield Skipped(str(root / relative), str(error))
             continue
-        one = Stored(relative, subject_id, address)
+        one = Stored(relative, subject_id, address, tag)
         done.add(one)
         yield one
+
+
+def _places(wanted: Sequence[Stored]) -> Iterator[tuple[PurePosixPath, Stored]]:
+    """Yield where each file goes; what two folders hold alike comes once."""
+    first: dict[str, Stored] = {}
+    apart: set[str] = set()
+    for one in wanted:
+        if first.setdefault(one.path, one).address != one.address:
+            apart.add(one.folder)
+    for one in wanted:
+        if one.folder in apart:
+            yield PurePosixPath(f"from-{one.folder or 'before'}", one.path), one
+        elif first[one.path] is one or first[one.path].folder in apart:
+            yield PurePosixPath(one.path), one
 
 
 def _put_file(store: Store, path: Path, subject_id: str) -> str:
@@ -170,12 +196,13 @@ def _put_file(store: Store, path: Path, subject_id: str) -> str:
 def get_files(store: Store, wanted: Sequence[Stored], out: Path) -> Iterator[Path]:
     """Write stored files below a folder and yield each; a file appears whole and checked, or not at all.
 
+    Where two folders that were stored hold different files of one name, all files of the later one go into a folder of their own.
+
     Raises:
         StoreError: an object cannot be read, or a file of another content is there already.
         ConfigError: a path of the list leads out of the folder.
     """
-    for one in wanted:
-        relative = PurePosixPath(one.path)
+    for relative, one in _places(wanted):
         if relative.is_absolute() or ".." in relative.parts:
             raise ConfigError(
                 "Cannot write a file of the list: its path leads out of the folder. Use the list that 'salus store put' wrote."
