@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 from pydicom.data import get_testdata_file
 
 from salus.encode.input_key import input_key
+from salus.errors import ConfigError
 from salus.record.normalise import normalise
-from salus.record.normalised import undo_pixels, undo_value, words
-from salus.record.patient import Code, Image, Item, Normalisation, ReferenceRange, Source
+from salus.record.normalised import undo_pixels, undo_signal, undo_value, words
+from salus.record.patient import Code, Image, Item, Normalisation, ReferenceRange, Signal, Source, Volume
+from salus.record.read import csv, image, nifti, sound
 from salus.record.read.dicom import READER
 from salus.record.read.reader import ReadOptions
 
@@ -66,6 +70,55 @@ def test_the_stored_pixels_of_a_mirrored_picture_come_back(tmp_path: Path) -> No
     item, image = picture(tmp_path / "mirrored.dcm")
     assert [one.step for one in item.normalised][-1] == "mirror" and words(item.normalised[-1]) in item.remarks
     assert np.array_equal(undo_pixels(image.pixels, item.normalised), source.pixel_array)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_turned_picture_comes_back(tmp_path: Path, orientation: int) -> None:
+    stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    Pillow.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    (item,) = image.READER.read(tmp_path / "a.png", ReadOptions()).found[0].items
+    assert item.content is not None
+    loaded = item.content.load()
+    assert isinstance(loaded, Image) and not np.array_equal(loaded.pixels, stored)
+    assert np.array_equal(undo_pixels(loaded.pixels, item.normalised), stored)
+
+
+def test_colours_and_another_rate_are_told_and_cannot_be_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Pillow.new("CMYK", (4, 4)).save(tmp_path / "a.jpg")
+    (item,) = image.READER.read(tmp_path / "a.jpg", ReadOptions()).found[0].items
+    assert item.normalised == (Normalisation("colour", (("from", "CMYK"),)),)
+    with pytest.raises(ConfigError, match="Cannot undo the step 'colour'"):
+        undo_pixels(np.zeros((4, 4)), item.normalised)
+    soundfile.write(tmp_path / "a.wav", np.zeros(8000), 8000)
+    monkeypatch.setattr("salus.record.read.sound_blocks.MOST_SAMPLES", 4000)
+    (sound_item,) = sound.READER.read(tmp_path / "a.wav", ReadOptions()).found[0].items
+    assert sound_item.normalised == (Normalisation("resample", (("from_hz", 8000.0), ("to_hz", 4000.0))),)
+
+
+def test_the_voxels_of_a_scaled_volume_come_back(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    made = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    made.header.set_slope_inter(0.5, -3.0)
+    nibabel.save(made, tmp_path / "a.nii")
+    (item,) = nifti.READER.read(tmp_path / "a.nii", ReadOptions()).found[0].items
+    assert item.content is not None and [one.step for one in item.normalised] == ["rescale"]
+    loaded = item.content.load()
+    assert isinstance(loaded, Volume)
+    stored = np.asarray(nibabel.load(tmp_path / "a.nii").dataobj.get_unscaled())
+    assert np.array_equal(undo_pixels(loaded.voxels[0].transpose(2, 1, 0), item.normalised), stored)
+
+
+def test_a_signal_in_microvolts_comes_back(tmp_path: Path) -> None:
+    rows = "".join(f"{place / 250:.3f},{place % 40},{place % 7}\n" for place in range(1000))
+    (tmp_path / "a.csv").write_text(f"time (s),II (uV),V1 (mV)\n{rows}")
+    (item,) = [each for each in csv.READER.read(tmp_path / "a.csv", ReadOptions()).found[0].items if each.content]
+    assert item.content is not None and item.normalised == (Normalisation("lead_unit", (("II", "uV"),)),)
+    loaded = item.content.load()
+    assert isinstance(loaded, Signal) and loaded.units == ("mV", "mV")
+    back = undo_signal(loaded, item.normalised)
+    assert back.units == ("uV", "mV") and np.allclose(back.samples[0], np.arange(1000) % 40, atol=1e-3)
 
 
 @pytest.mark.parametrize("change", ["unit", "settings", "time", "step", "modality"])

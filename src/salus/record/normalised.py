@@ -1,8 +1,9 @@
 """Steps by which a value or picture was normalised: their words, and how to undo those that can be undone.
 
 Takes `Normalisation` steps, as `Item.normalised` holds them in the order in which they were done; gives words and what the source
-wrote. The steps: `unit` (a number to its variable's unit), `rescale` (stored pixels to physical ones), `mirror` (MONOCHROME1: bright is
-high), `middle_frame` (one frame of several; cannot be undone).
+wrote. The steps: `unit` (a number to its variable's unit), `lead_unit` (voltages to mV), `rescale` (stored pixels to physical ones),
+`mirror` (MONOCHROME1: bright is high), `turn` (upright, as EXIF or the container says), and, which cannot be undone, `colour`, `resize`,
+`resample` (another rate) and `middle_frame` (one frame of several).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 
 from salus import units
 from salus.errors import ConfigError
-from salus.record.patient import Item, Normalisation, ReferenceRange
+from salus.record.patient import Item, Normalisation, ReferenceRange, Signal
 
-PIXEL_STEPS = frozenset({"rescale", "mirror"})
+PIXEL_STEPS = frozenset({"rescale", "mirror", "turn"})
+UPRIGHT = 1
+"""EXIF orientation of a picture that needs no turning (EXIF 2.32, tag 0x0112)."""
 
 
 def words(step: Normalisation) -> str:
@@ -38,6 +41,54 @@ def words(step: Normalisation) -> str:
     if step.step == "rescale":
         return f"rescaled: stored value × {given['slope']:g} + {given['intercept']:g}"
     return ", ".join((step.step.replace("_", " "), *(f"{name} {value}" for name, value in step.parameters)))
+
+
+def turn(orientation: int) -> tuple[Normalisation, ...]:
+    """Return the step of turning a picture upright by its EXIF orientation; none where it is upright or not stated.
+
+    Example:
+        >>> turn(6)
+        (Normalisation(step='turn', parameters=(('exif_orientation', 6.0),)),)
+        >>> turn(1), turn(0)
+        ((), ())
+    """
+    return (Normalisation("turn", (("exif_orientation", float(orientation)),)),) if 2 <= orientation <= 8 else ()
+
+
+def colour(mode: str) -> tuple[Normalisation, ...]:
+    """Return the step from a picture's own colours to sRGB with 8 bits; none where they are those."""
+    return (Normalisation("colour", (("from", mode),)),) if mode != "RGB" else ()
+
+
+def resample(from_hz: float, to_hz: float) -> tuple[Normalisation, ...]:
+    """Return the step to another rate; none where it is the same."""
+    return (Normalisation("resample", (("from_hz", from_hz), ("to_hz", to_hz))),) if from_hz != to_hz else ()
+
+
+def lead_unit(leads: Sequence[str], before: Sequence[str], after: Sequence[str]) -> tuple[Normalisation, ...]:
+    """Return the step of voltages to mV, with each changed lead's own unit; none where no unit changed.
+
+    Example:
+        >>> lead_unit(("II", "RESP"), ("uV", "1"), ("mV", "1"))
+        (Normalisation(step='lead_unit', parameters=(('II', 'uV'),)),)
+    """
+    changed = tuple((lead, old) for lead, old, new in zip(leads, before, after, strict=True) if old != new)
+    return (Normalisation("lead_unit", changed),) if changed else ()
+
+
+def undo_signal(signal: Signal, steps: Sequence[Normalisation]) -> Signal:
+    """Return a signal in the units that the source wrote.
+
+    Example:
+        >>> signal = Signal(np.array([[0.001, 0.002]]), ("II",), ("mV",), 250.0)
+        >>> back = undo_signal(signal, lead_unit(("II",), ("uV",), ("mV",)))
+        >>> back.samples.round(6).tolist(), back.units
+        ([[1.0, 2.0]], ('uV',))
+    """
+    own = {name: str(unit) for step in steps if step.step == "lead_unit" for name, unit in step.parameters}
+    units_now = tuple(own.get(lead, unit) for lead, unit in zip(signal.leads, signal.units, strict=True))
+    factors = [units.convert(1.0, old, new) for old, new in zip(signal.units, units_now, strict=True)]
+    return replace(signal, samples=signal.samples * np.array(factors, dtype=signal.samples.dtype)[:, None], units=units_now)
 
 
 def undo_value(item: Item) -> Item:
@@ -67,10 +118,10 @@ def undo_value(item: Item) -> Item:
 
 
 def undo_pixels(pixels: NDArray[np.floating[Any]], steps: Sequence[Normalisation]) -> NDArray[np.float64]:
-    """Return the stored values of a grey picture, by undoing its steps from the last to the first.
+    """Return the stored values of a grey picture or volume, by undoing its steps from the last to the first.
 
     Args:
-        pixels: (H, W), as loaded.
+        pixels: (H, W), or any shape where no step turns it, as loaded.
         steps: `Item.normalised` of that picture.
 
     Raises:
@@ -92,6 +143,16 @@ def undo_pixels(pixels: NDArray[np.floating[Any]], steps: Sequence[Normalisation
             out = given["sum"] - out
         elif step.step == "rescale":
             out = (out - given["intercept"]) / given["slope"]
+        elif step.step == "turn" and "exif_orientation" in given:
+            out = _turned_back(out, int(given["exif_orientation"]))
         elif step.step != "middle_frame":
             raise ConfigError(f"Cannot undo the step {step.step!r}: what it changed is not kept. Read the file again.")
     return out
+
+
+def _turned_back(pixels: NDArray[np.float64], orientation: int) -> NDArray[np.float64]:
+    """Return a picture as it was before it was turned upright."""
+    if orientation in (6, 8):
+        return np.rot90(pixels, 1 if orientation == 6 else -1)
+    flipped = {2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.T, 7: pixels[::-1, ::-1].T}
+    return flipped[orientation]

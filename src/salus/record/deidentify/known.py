@@ -15,6 +15,8 @@ from salus.record.deidentify.words import COMMON, NOT_A_NAME
 
 LEAST_LETTERS = 3
 """A shorter part of a name counts only within the whole name."""
+_TITLES = ("Dr", "Mr", "Mrs", "Ms", "Miss", "Prof", "Doctor", "Professor", "Nurse", "Sister")
+TITLES = tuple(f"{title}{mark} " for title in _TITLES for mark in (r"\.", ""))
 LEAST_CHARACTERS = 4
 """A shorter number is too common to be searched for."""
 
@@ -47,6 +49,10 @@ class KnownRecogniser:
             >>> text = "zelda came back; QUIMBY, Z., number 0012345"
             >>> [text[hit.start : hit.end] for hit in known.find(text)]
             ['zelda', 'QUIMBY', '0012345']
+            >>> known = KnownRecogniser({Kind.NAME: frozenset({"Ward"})})
+            >>> text = "Moved to Ward 7, seen by Dr. Ward."
+            >>> [(hit.start, hit.end) for hit in known.find(text)]
+            [(29, 33)]
         """
         for kind, pattern in self._patterns:
             for match in pattern.finditer(text):
@@ -66,7 +72,10 @@ def _forms(kind: Kind, value: str) -> Iterable[str]:
             yield f"(?i:{'[ ^,._-]{1,2}'.join(map(re.escape, parts))})"
             yield f"(?i:{'[ ^,._-]{1,2}'.join(map(re.escape, parts[::-1]))})"
         for part in parts:
-            if len(part) < LEAST_LETTERS or part.lower().strip(".") in NOT_A_NAME or part.isdigit():
+            if len(part) < LEAST_LETTERS or part.isdigit():
+                continue
+            if part.lower().strip(".") in NOT_A_NAME:  # a name such as Ward is one after a title only
+                yield f"(?:{'|'.join(f'(?<={title})' for title in TITLES)}){re.escape(part.capitalize())}"
                 continue
             lower = part.lower()
             yield f"(?:{re.escape(part.capitalize())}|{re.escape(part.upper())})" if lower in COMMON else f"(?i:{re.escape(part)})"

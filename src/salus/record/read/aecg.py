@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from salus.errors import FormatError, InputError
 from salus.record.claims import modality_of
-from salus.record.patient import Instant, Item, Precision, Signal, Source
+from salus.record.normalised import lead_unit
+from salus.record.patient import Instant, Item, Normalisation, Precision, Signal, Source
 from salus.record.read.channels import Waveform, distinct, waveform_items
 from salus.record.read.leads import in_millivolts, lead_name, ucum_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
@@ -57,6 +58,7 @@ class Series:
     """(C, S) in `units`, NaN where a sequence is shorter than the longest."""
     observed_at: Instant | None
     remarks: tuple[str, ...] = ()
+    normalised: tuple[Normalisation, ...] = ()
 
 
 def recognises(_path: Path, head: bytes) -> bool:
@@ -90,6 +92,7 @@ def read_aecg(path: Path, options: ReadOptions) -> FileRead:
             load=partial(_load, path, index, options),
             observed_at=series.observed_at,
             remarks=series.remarks,
+            normalised=series.normalised,
             label=series.label,
         )
         items += waveform_items(waveform, options.modality or modality_of("signal:ecg"))
@@ -173,7 +176,8 @@ def _sequence_set(group: ElementTree.Element, where: tuple[str, str, str], optio
         remarks.append("a median beat computed by the recorder, not a stretch of time")
     samples, in_mv = in_millivolts(samples, tuple(units))
     label = "median beat" if is_beat else kind.lower().replace("_", " ")
-    return Series(locator, label, leads, in_mv, 1.0 / increment_s, samples, observed_at, tuple(remarks))
+    steps = lead_unit(leads, units, in_mv)
+    return Series(locator, label, leads, in_mv, 1.0 / increment_s, samples, observed_at, tuple(remarks), steps)
 
 
 def _load(path: Path, index: int, options: ReadOptions, chosen: tuple[int, ...]) -> Signal:

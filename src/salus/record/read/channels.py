@@ -13,7 +13,7 @@ from functools import partial
 
 from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
-from salus.record.patient import Code, Content, Item, ObservedTime, Signal, Source, item_id
+from salus.record.patient import Code, Content, Item, Normalisation, ObservedTime, Signal, Source, item_id
 from salus.record.read.leads import LEADS, gap_remarks, lead_name
 from salus.record.read.limb_leads import limb_remarks
 
@@ -59,6 +59,8 @@ class Waveform:
     remarks: tuple[str, ...] = ()
     label: str = ""
     """What else the summary says, such as `median beat`."""
+    normalised: tuple[Normalisation, ...] = ()
+    """Steps whose parameters are named by lead."""
 
 
 def kind_of(label: str) -> str | None:
@@ -115,6 +117,12 @@ def signal_remarks(signal: Signal) -> tuple[str, ...]:
     return (*gap_remarks(signal.samples, signal.leads, signal.sampling_rate_hz), *limb_remarks(signal))
 
 
+def steps_of(steps: Sequence[Normalisation], leads: Sequence[str]) -> tuple[Normalisation, ...]:
+    """Return the steps of the leads that an item holds."""
+    own = (Normalisation(one.step, tuple(each for each in one.parameters if each[0] in leads)) for one in steps)
+    return tuple(one for one in own if one.parameters)
+
+
 def waveform_items(waveform: Waveform, declared: str | None = None) -> list[Item]:
     """Return one item for each modality among the channels.
 
@@ -156,4 +164,5 @@ def _item(waveform: Waveform, modality: str, indices: tuple[int, ...]) -> Item:
         category="waveform",
         content=Content("signal", partial(waveform.load, indices), summary),
         remarks=tuple(remarks),
+        normalised=steps_of(waveform.normalised, leads),
     )

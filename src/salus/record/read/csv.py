@@ -24,6 +24,7 @@ import numpy as np
 
 from salus.errors import FormatError, InputError, UnitError
 from salus.record.claims import UNCLAIMED, modality_of
+from salus.record.normalised import lead_unit
 from salus.record.patient import Code, Content, Instant, Item, ObservedTime, Offset, Signal, Skipped, Source, item_id
 from salus.record.read.channels import claim_keys, distinct, signal_remarks
 from salus.record.read.csv_columns import CLOCK, Column, Layout, calendar_time, declared, layout_of, seconds_per, slug
@@ -265,7 +266,8 @@ def _signal_items(file: tuple[str, str], rows: _Rows, columns: list[Column], ste
     for modality, group in groups.items():
         leads = distinct([lead_name(column.name) for column in group], file=Path(file[0]).name)
         samples = np.stack([np.asarray(rows.values[column.index], dtype=np.float32) for column in group])
-        samples, group_units = in_millivolts(samples, tuple(column.unit or "1" for column in group))
+        own_units = tuple(column.unit or "1" for column in group)
+        samples, group_units = in_millivolts(samples, own_units)
         locator = f"line {rows.lines[0]} to {rows.lines[-1]}, columns {', '.join(column.name for column in group)}"
         signal = Signal(samples, leads, group_units, rate)
         end = Instant(first.at + timedelta(seconds=seconds)) if isinstance(first, Instant) else _observed((first or 0.0) + seconds, options)
@@ -285,6 +287,7 @@ def _signal_items(file: tuple[str, str], rows: _Rows, columns: list[Column], ste
                 ),
                 category="waveform",
                 remarks=signal_remarks(signal),
+                normalised=lead_unit(leads, own_units, group_units),
             )
         )
     return items

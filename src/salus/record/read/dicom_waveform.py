@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
+from salus.record.normalised import lead_unit
 from salus.record.patient import Code, Content, Item, Signal, Source, item_id
 from salus.record.read.channels import claim_keys, distinct, signal_remarks
 from salus.record.read.dicom_header import Header, number_of, observed_at, read_header, recorded_at, sequence_of, text_of
@@ -56,7 +57,7 @@ def waveform_items(header: Header, sha256: str, options: ReadOptions) -> tuple[I
 def _group_items(header: Header, index: int, of_file: tuple[str, str], options: ReadOptions) -> list[Item]:
     """Return one item of a multiplex group, or one for each modality when a modality claims only some of its channels (hemodynamic)."""
     sha256, kind = of_file
-    signal = _signal(header, index, options)
+    signal, own_units = _signal(header, index, options), _own_units(header, index, options)
     label = text_of(header, "MultiplexGroupLabel", dataset=_groups(header)[index]).lower()
     whole = options.modality or modality_of(f"dicom:{kind}")
     groups: dict[str, list[int]] = {}
@@ -84,6 +85,7 @@ def _group_items(header: Header, index: int, of_file: tuple[str, str], options: 
                 category="waveform",
                 content=Content("signal", partial(load_waveform, header.path, index, options, tuple(rows)), summary),
                 remarks=(*_skew_remarks(header, index), *remarks),
+                normalised=lead_unit(part.leads, [own_units[row] for row in rows], part.units),
             )
         )
     return items
@@ -126,6 +128,11 @@ def load_waveform(path: Path, index: int, options: ReadOptions, rows: tuple[int,
 
 def _groups(header: Header) -> tuple[Dataset, ...]:
     return sequence_of(header, "WaveformSequence")
+
+
+def _own_units(header: Header, index: int, options: ReadOptions) -> list[str]:
+    channels = sequence_of(header, "ChannelDefinitionSequence", dataset=_groups(header)[index])
+    return [_channel_unit(header, channel, _lead(header, channel, row), options) for row, channel in enumerate(channels)]
 
 
 def _signal(header: Header, index: int, options: ReadOptions) -> Signal:

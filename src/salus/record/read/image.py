@@ -16,6 +16,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
+from salus.record.normalised import UPRIGHT, colour, turn
 from salus.record.patient import Code, Content, Image, Item, Source, item_id
 from salus.record.read.colour import in_srgb, said_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
@@ -40,14 +41,14 @@ def read_image(path: Path, options: ReadOptions) -> FileRead:
         mode, (width, height) = picture.mode, picture.size
         exif = Pillow.Exif()
         exif.load(picture.info.get("exif", b""))  # not picture.getexif(), which decodes all pixels of a PNG
-        turned = exif.get(EXIF_ORIENTATION, 1) not in (0, 1)
+        turns = turn(exif.get(EXIF_ORIENTATION, UPRIGHT))
         is_grey = mode in ("1", "L", "LA", "I", "I;16", "F")
         colours = None if is_grey else said_of(mode, picture.info.get("icc_profile"))
         if exif.get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
             width, height = height, width
     sha256 = file_sha256(path)
     modality = options.modality or modality_of(f"media:{media}")
-    remarks = ["turned upright as its EXIF orientation states"] if turned else []
+    remarks = ["turned upright as its EXIF orientation states"] if turns else []
     remarks += ["transparency dropped"] if mode in ("LA", "RGBA", "PA") else []
     remarks += [colours] if colours else []
     remarks += ["pixel spacing is not stated: no distance can be measured"]
@@ -60,6 +61,7 @@ def read_image(path: Path, options: ReadOptions) -> FileRead:
         category="image",
         content=Content("image", partial(load_image, path), f"{height} × {width}, {'grey' if is_grey else 'colour'}"),
         remarks=tuple(remarks),
+        normalised=(*turns, *(() if is_grey else colour(mode))),
     )
     return FileRead(found=(Found(None, (item,)),))
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from salus.errors import FormatError, MissingExtra
 from salus.record.claims import modality_of
-from salus.record.patient import Code, Content, Item, Skipped, Source, Volume, item_id
+from salus.record.patient import Code, Content, Item, Normalisation, Skipped, Source, Volume, item_id
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
 from salus.record.volume import axis_letter
@@ -120,7 +120,7 @@ def read_nifti(path: Path, options: ReadOptions) -> FileRead:
     steps = np.linalg.norm(head.affine[:3, :3], axis=0)
     spacing = " × ".join(f"{step:.3g}" for step in steps[::-1])
     size = f"{slices} × {rows} × {columns} voxels" + (f", {times} points in time" if times > 1 else "")
-    sha256 = file_sha256(path)
+    sha256, scaling = file_sha256(path), _scaling(head.header)
     own_modality = options.modality or modality_of(f"media:{MEDIA}")
     item = Item(
         id=item_id(sha256, ""),
@@ -131,6 +131,7 @@ def read_nifti(path: Path, options: ReadOptions) -> FileRead:
         content=Content("volume", partial(load_nifti, path), f"{size}, {spacing} mm, columns to {letters_of(head.affine)}"),
         remarks=head.remarks
         + (() if options.modality else ("kind of examination and unit not stated: declare the modality in the manifest",)),
+        normalised=() if scaling == (1.0, 0.0) else (Normalisation("rescale", (("slope", scaling[0]), ("intercept", scaling[1]))),),
     )
     companions = () if head.voxels_at == path else (head.voxels_at,)
     return FileRead(found=(Found(None, (item,)),), companions=companions)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from salus.errors import FormatError, InputError
 from salus.record.claims import modality_of
+from salus.record.normalised import lead_unit
 from salus.record.patient import Instant, Item, Signal, Source
 from salus.record.read.channels import Waveform, distinct, waveform_items
 from salus.record.read.leads import in_millivolts
@@ -87,6 +88,7 @@ def read_scp(path: Path, options: ReadOptions) -> FileRead:
         load=partial(_load, path),
         observed_at=observed_at,
         remarks=layout.remarks,
+        normalised=lead_unit(names, ("nV",) * len(names), signal.units),
     )
     items: list[Item] = waveform_items(waveform, options.modality or modality_of("signal:ecg"))
     items += interval_items(Source(str(path), sha256, "section 7"), observed_at, _stated(layout.bodies.get(7, b"")))

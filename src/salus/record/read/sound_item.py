@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from salus.record.claims import UNCLAIMED, modality_of
+from salus.record.normalised import resample
 from salus.record.patient import Code, Content, Item, Sound, Source, item_id
 from salus.record.read.reader import FileRead, Found, ReadOptions
 from salus.record.read.sound_blocks import shrinking
@@ -59,5 +60,6 @@ def sound_item(
         category="sound",
         content=Content("sound", load, f"{'mono' if channels == 1 else f'{channels} channels'}, {rate:g} Hz, {frames / rate:.1f} s"),
         remarks=tuple(said),
+        normalised=resample(rate, rate / divisor),
     )
     return FileRead(found=(Found(None, (item,)),))

@@ -21,6 +21,7 @@ from PIL import ImageOps
 
 from salus.errors import FormatError, MissingExtra
 from salus.record.claims import UNCLAIMED, modality_of
+from salus.record.normalised import UPRIGHT, colour, turn
 from salus.record.patient import Code, Content, Image, Item, Skipped, Source, item_id
 from salus.record.read.colour import in_srgb, said_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
@@ -132,7 +133,7 @@ def _is_pyramid(path: Path) -> bool:
 def _page_item(path: Path, sha256: str, picture: Pillow.Image, at: tuple[int, int], ome: _Ome, options: ReadOptions) -> Item:
     page, count = at
     modality = options.modality or modality_of(f"media:{MEDIA}")
-    is_turned = picture.getexif().get(0x0112, 1) not in (0, 1)
+    turns = turn(picture.getexif().get(0x0112, UPRIGHT))
     width, height = picture.size
     if picture.getexif().get(0x0112, 1) in (5, 6, 7, 8):
         width, height = height, width
@@ -143,7 +144,7 @@ def _page_item(path: Path, sha256: str, picture: Pillow.Image, at: tuple[int, in
         ome.words(page) if count > 1 or ome.channels else "",
         f"page {page + 1} of {count}" if count > 1 else "",
     ]
-    remarks = ["turned upright as its orientation states"] if is_turned else []
+    remarks = ["turned upright as its orientation states"] if turns else []
     remarks += ["colours of 16 bits read with 8"] if _is_deep_colour(picture) else []
     remarks += [remark] if colours == "colour" and (remark := said_of(picture.mode, picture.info.get("icc_profile"))) else []
     remarks += (
@@ -159,6 +160,7 @@ def _page_item(path: Path, sha256: str, picture: Pillow.Image, at: tuple[int, in
         category="image",
         content=Content("image", partial(load_page, path, page), ", ".join(part for part in parts if part)),
         remarks=tuple(remarks),
+        normalised=(*turns, *(colour(picture.mode) if colours == "colour" else ())),
     )
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
-from salus.record.patient import Clip, Code, Content, Item, Skipped, Source, item_id
+from salus.record.normalised import resample
+from salus.record.patient import Clip, Code, Content, Item, Normalisation, Skipped, Source, item_id
 from salus.record.read.av_container import MOST_PIXELS, codec_of, damaged, failures, media_of, opened, packets_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.sound_av import read_av_sound
@@ -110,6 +111,7 @@ def read_video(path: Path, options: ReadOptions) -> FileRead:
             f"{len(extent.time_s)} frames, {rows} × {columns}, {kind}, {1 / extent.step_s:.4g} Hz, {extent.slots * extent.step_s:.1f} s",
         ),
         remarks=(*_remarks(extent), *(("kind of video not stated: declare it in the manifest",) if modality == UNCLAIMED else ())),
+        normalised=_steps(extent),
     )
     skipped = (Skipped(str(path), "the sound track of a video is not read"),) if has_sound else ()
     return FileRead(found=(Found(None, (item,)),), skipped=skipped)
@@ -239,6 +241,15 @@ def _upright(frame: Any, size: dict[str, int], pixel_format: str, turned_deg: in
     except failures() as error:
         raise damaged(path, error) from error
     return np.asarray(np.rot90(pixels, turned_deg // 90), dtype=np.uint8)
+
+
+def _steps(extent: Extent) -> tuple[Normalisation, ...]:
+    """Return what is done to the frames when the clip is loaded."""
+    steps = [Normalisation("turn", (("degrees", float(extent.turned_deg)),))] if extent.turned_deg % 360 else []
+    if extent.loaded_size != extent.size:
+        sizes = dict(zip(("from_rows", "from_columns", "rows", "columns"), (*extent.size, *extent.loaded_size), strict=True))
+        steps.append(Normalisation("resize", tuple((name, float(value)) for name, value in sizes.items())))
+    return (*steps, *resample(1 / extent.step_s, 1 / (extent.stride * extent.step_s)))
 
 
 def _remarks(extent: Extent) -> tuple[str, ...]:
