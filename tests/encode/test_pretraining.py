@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from tests.encode.test_omics import item_of
 from torch import Tensor
 
 from salus.encode.audio import SoundEncoder
@@ -21,7 +22,6 @@ from salus.encode.events import EventEncoder
 from salus.encode.profile import ProfileEncoder
 from salus.encode.sound_summary import N_FEATURES, N_ROWS
 from salus.record.patient import Code, Item, Profile, Source
-from tests.encode.test_omics import item_of
 
 LABELLED, DRAWS, UNLABELLED, ASKED = 16, 10, 400, 300
 Batch = tuple[dict[str, Tensor], NDArray[np.int64]]
