@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -38,6 +40,25 @@ def move_into_place(written: Path, final: Path) -> None:
     written.replace(final)
     fsync_folder(final.parent)
     fsync_folder(final.parent.parent)  # another process may have made the folder and not be done with it
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time do what reads and then replaces a file of a folder (POSIX; on Windows nothing is locked).
+
+    Source: flock(2); the lock goes with the process, so that none is left behind by one that is killed.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def create_once(path: Path, content: bytes) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,6 +16,7 @@ from tests.record.deidentify.test_shown import folder_of
 from salus.record.deidentify import records
 from salus.record.deidentify.gate import Means, deidentify_folder
 from salus.record.deidentify.key import Key, read_key
+from salus.record.deidentify.mapping import mapping_of
 from salus.record.deidentify.records import deidentified
 from salus.record.patient import Code, Content, Instant, Item, Offset, PatientRecord, Plane, Source
 from salus.record.read.folder import read_path
@@ -97,3 +101,15 @@ def test_the_same_key_gives_the_pseudonym_of_the_gate(tmp_path: Path) -> None:
     assert new.subject_id in {folder.name for folder in (tmp_path / "out").iterdir()} | {copied.subject_id}
     pulse = [next(each.observed_at for each in found.items if each.number == 72) for found in (new, copied)]
     assert pulse[0] == pulse[1]
+
+
+def test_names_of_two_runs_at_once_are_all_kept(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from salus.record.deidentify.key import read_key; from salus.record.deidentify.mapping import keep_names\n"
+        "key = Path(sys.argv[1]); read_key(key)\n"
+        "for number in range(20): keep_names(key, {'files': {f'{sys.argv[2]}-{number}': 'x'}, 'subjects': {}})"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "key"), name]) for name in "abc"]
+    assert [one.wait(60) for one in running] == [0, 0, 0]
+    kept = json.loads(mapping_of(tmp_path / "key").read_text())
+    assert len(kept["files"]) == 60 and mapping_of(tmp_path / "key").stat().st_mode & 0o077 == 0

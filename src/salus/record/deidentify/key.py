@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from salus.errors import ConfigError
+from salus.record.durable import create_once
 
 KEY_BYTES = 32
 LEAST_SHIFT_DAYS = 30
@@ -82,9 +82,8 @@ def read_key(path: Path) -> Key:
     """
     try:
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-                stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+            path.parent.stat()  # it is not made here: a mistyped folder is an error
+            create_once(path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
         text = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(

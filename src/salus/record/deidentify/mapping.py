@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from salus.errors import ConfigError
+from salus.record.durable import locked, move_into_place
 
 Names = Mapping[str, Mapping[str, str]]
 """`files` and `subjects` → new name → old name."""
@@ -29,11 +30,14 @@ def keep_names(key_file: Path, names: Names) -> Path:
         ConfigError: the file is there, and is no list of names.
     """
     path = mapping_of(key_file)
-    tree = _with_those_before(path, names)
-    part = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump(tree, stream, indent=1)
-    part.replace(path)
+    with locked(path.parent):  # two runs with one key may end at once
+        tree = _with_those_before(path, names)
+        part = path.with_name(f"{path.name}.part")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            json.dump(tree, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        move_into_place(part, path)
     return path
 
 
