@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from salus import __version__, registry
@@ -31,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parsed = _parse(arguments)
-        return int(registry.load("salus.commands", parsed.command).run(parsed))
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # python -W and PYTHONWARNINGS still show them
+                warnings.simplefilter("ignore")  # a library's warning may quote a value of a patient's file
+            return int(registry.load("salus.commands", parsed.command).run(parsed))
     except UserFixable as error:
         print(f"salus: {error}", file=sys.stderr)
         return 1

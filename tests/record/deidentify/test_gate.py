@@ -10,9 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import soundfile
 from PIL import Image, PngImagePlugin
@@ -136,6 +138,7 @@ def test_a_missing_folder_and_a_bad_key_are_named(folder: Path, tmp_path: Path) 
 def test_killed_half_way_leaves_nothing_that_looks_finished(folder: Path, tmp_path: Path) -> None:
     code = f"""
 import time
+import warnings
 from pathlib import Path
 from salus.record.deidentify import gate
 class Slow:
@@ -188,6 +191,20 @@ def test_presidio_finds_what_has_a_check_digit_and_asks_no_network(monkeypatch: 
     found = {(text[hit.start : hit.end], hit.kind.value) for hit in build_presidio().find(text)}
     assert {("4111 1111 1111 1111", "account"), ("a.b@example.org", "email"), ("617-555-0199", "phone"), ("943 476 5919", "record-number")} <= found
     assert not any("4.1 mmol" in each for each, _ in found)
+
+
+def test_no_warning_of_a_library_shows_a_value(tmp_path: Path) -> None:
+    """Pydicom warns of a value that its kind does not allow, and quotes it."""
+    (tmp_path / "in").mkdir()
+    with pydicom.config.disable_value_validation():
+        made(tmp_path / "in", np.zeros((8, 8), np.uint16), StudyInstanceUID="1.2.QUIMBY.3", AccessionNumber="QUIMBY-ACCESSION-NUMBER-77")
+    words = ["deidentify", str(tmp_path / "in"), "--out", str(tmp_path / "one"), "--key", str(tmp_path / "key")]
+    code = f"from salus.cli import main; raise SystemExit(main({words!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stderr == "" and "QUIMBY" not in done.stdout
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert deidentify_folder(tmp_path / "in", tmp_path / "two", tmp_path / "key", means=Means(Blind)).is_complete
 
 
 def test_missing_presidio_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

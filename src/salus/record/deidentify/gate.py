@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -166,11 +167,13 @@ def deidentify_folder(
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-", suffix=".part"))
     try:
         run = _Run(root, staging, key, cohort, means or Means())
-        _survey(run)
         covered: set[Path] = set()
-        for path in sorted(run.formats, key=lambda each: (run.formats[each].title != "WFDB record", each)):
-            if path not in covered:
-                covered.update(_deliver(path, run))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's quote values
+            _survey(run)
+            for path in sorted(run.formats, key=lambda each: (run.formats[each].title != "WFDB record", each)):
+                if path not in covered:
+                    covered.update(_deliver(path, run))
         covered_ids = {run.id_of(path) for path in covered}
         run.reports = sorted((each for each in run.reports if each.id not in covered_ids), key=lambda each: each.id)
         _write_manifest(run)
