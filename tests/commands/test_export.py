@@ -75,7 +75,10 @@ def test_an_index_says_it_unless_told_not_to(tmp_path: Path, capsys: pytest.Capt
 def test_inspect_shows_a_record_without_its_owner(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: tuple[str, ...]) -> None:
     (tmp_path / "in").mkdir()
     folder_of(tmp_path / "in")
-    assert main(["inspect", str(tmp_path / "in"), "--deidentify", "--key", str(tmp_path / "secret"), *form]) == 0
+    before = set(tmp_path.iterdir())
+    assert main(["inspect", str(tmp_path / "in"), "--deidentify", *form]) == 0
     printed = capsys.readouterr()
     assert [word for word in PLANTED if word in printed.out.lower().encode()] == [] and "2021" not in printed.out
-    assert "72" in printed.out and "which name is which" in printed.err
+    assert "72" in printed.out and "a key that is thrown away" in printed.err and set(tmp_path.iterdir()) == before
+    assert main(["inspect", str(tmp_path / "in"), "--deidentify", "--key", str(tmp_path / "secret"), *form]) == 0
+    assert "which name is which" in capsys.readouterr().err

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from salus.record.deidentify.gate import Means
-from salus.record.deidentify.key import Key, read_key
+from salus.record.deidentify.key import KEY_BYTES, Key, read_key
 from salus.record.deidentify.mapping import keep_names
 from salus.record.deidentify.presidio import build_presidio
 from salus.record.deidentify.records import deidentified
@@ -60,10 +61,10 @@ def _same(engine: Transcriber) -> Transcriber:
 class Keeper:
     """De-identifies records one by one, and keeps which name is which."""
 
-    def __init__(self, key_file: Path, root: Path) -> None:
-        """Take the key, made when absent, and the folder that files lie in."""
+    def __init__(self, key_file: Path | None, root: Path) -> None:
+        """Take the key, made when absent (None: one that is thrown away), and the folder that files lie in."""
         self.key_file, self.root = key_file, root
-        self.key: Key = read_key(key_file)
+        self.key: Key = Key(secrets.token_bytes(KEY_BYTES)) if key_file is None else read_key(key_file)
         self.left_out: Counter[str] = Counter()
         self.files: dict[str, str] = {}
         self.subjects: dict[str, str] = {}
@@ -94,6 +95,8 @@ class Keeper:
 
     def close(self) -> str:
         """Keep the names, and return what to tell the user."""
-        path = keep_names(self.key_file, {"files": self.files, "subjects": self.subjects})
         lines = [f"  {count} items left out: {reason}" for reason, count in self.left_out.most_common()]
+        if self.key_file is None:
+            return "\n".join(["De-identified, by a key that is thrown away.", *lines])
+        path = keep_names(self.key_file, {"files": self.files, "subjects": self.subjects})
         return "\n".join([f"De-identified; which name is which: {path}", *lines])

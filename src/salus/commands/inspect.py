@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_ = "add machine transcripts of speech; ENGINE: whisper (default) or a plug-in"
     parser.add_argument("--transcribe", nargs="?", const="whisper", metavar="ENGINE", help=help_)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="cohort manifest (default: salus-cohort.yaml in the folder)")
-    add_record_arguments(parser, is_default=False, key="salus-inspect.deidentify here")
+    add_record_arguments(parser, is_default=False, key="one that is thrown away")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         report = ReadReport((one_patient(report, args.patient),), report.skipped, report.companions)
     root = args.path if args.path.is_dir() else args.path.parent
     if args.deidentify:
-        keeper = Keeper(args.key or Path("salus-inspect.deidentify"), root)
+        keeper = Keeper(args.key, root)
         report = keeper.report(report)
         sys.stderr.write(keeper.close() + "\n")
     if args.json:
