@@ -129,6 +129,10 @@ def test_places_that_would_leak_are_refused(folder: Path, tmp_path: Path, out: s
 def test_a_missing_folder_and_a_bad_key_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         deidentify_folder(tmp_path / "nowhere", tmp_path / "out", tmp_path / "key")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="the folder holds no file"):
+        deidentify_folder(tmp_path / "empty", tmp_path / "out", tmp_path / "key")
+    assert not (tmp_path / "out").exists()
     (tmp_path / "bad").write_text("1234")
     with pytest.raises(ConfigError, match="does not hold 64 hex digits"):
         deidentify_folder(folder, tmp_path / "out", tmp_path / "bad", means=Means(Blind))

@@ -155,7 +155,7 @@ def deidentify_folder(
         means: what finds identifiers, beside the own recognisers; by default text in pictures is read, and speech is refused.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or no file in it.
         ConfigError: the output exists, lies in the input, or holds the key.
         MissingExtra: a format needs a package that is not installed.
         Bug: a format failed with an error that it should have explained.
@@ -212,7 +212,10 @@ def _files(root: Path) -> list[Path]:
 def _survey(run: _Run) -> None:
     """Find the format of each file, who is named in it, and which keys mean one patient."""
     installed = readers()
-    for path in _files(run.root):
+    files = _files(run.root)
+    if not files:
+        raise InputError(f"Cannot de-identify '{run.root.name}': the folder holds no file. Check the path.")
+    for path in files:
         relative = path.relative_to(run.root)
         if path.name == FILE_NAME or (not any(part.startswith(".") for part in relative.parts) and DOCUMENTATION.fullmatch(path.name)):
             run.note(path, "", "documentation", ("documentation or manifest: not copied",))
