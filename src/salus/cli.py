@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserFixable as error:
         print(f"salus: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(f"salus: Cannot open or write a file: {error.strerror}. Check who may use the paths that you gave.", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         sys.stderr.close()
         return 0

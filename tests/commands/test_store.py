@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -69,8 +70,13 @@ def test_what_is_stored_is_deidentified_unless_said_otherwise(site: Path, capsys
     assert again == 1 and "3 files of 2 patients stored" in shown, "the same files are the same objects"
     assert "3 objects" in run(capsys, "verify")[1]
     assert run(capsys, "get", "p1s", "--patient", "p1")[:2] == (0, "2 files written to p1s\n")
+    named = (site / "safe" / "ring.deidentify.map.json").read_text()
     assert run(capsys, "forget", "p1")[0] == 0
     assert run(capsys, "get", "left")[:2] == (0, "1 files written to left\n")
+    told = (site / "safe" / "ring.deidentify.map.json").read_text()
+    assert NAMED.search(named) and not NAMED.search(told) and "p2" in told, "what an erased patient was called is erased too"
+    status, _, error = run(capsys, "forget", "nobody")
+    assert status == 1 and "holds no key of this id" in error
 
 
 def test_one_file_of_a_named_patient_is_deidentified(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,3 +124,17 @@ def test_a_lost_ring_is_an_error_and_not_made_again(site: Path, capsys: pytest.C
     shutil.rmtree(site / "safe")
     status, _, error = run(capsys, "put", "files", "--no-deidentify")
     assert status == 1 and "it belongs to another key ring" in error
+
+
+def test_files_of_nobody_are_left_out_and_a_named_patients_are_theirs(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("north", "south"):
+        (site / name).mkdir()
+        (site / name / "note.txt").write_text("Seen on 2021-03-04. Heart rate 88.\n")
+    status, shown, _ = run(capsys, "put", "north")
+    assert status == 1 and "0 files of 0 patients stored; 1 not stored" in shown and "nothing says whose it is" in shown
+    assert run(capsys, "put", "north", "--patient", "alpha")[0] == run(capsys, "put", "south", "--patient", "beta")[0] == 0
+    told = json.loads((site / "safe" / "ring.deidentify.map.json").read_text())
+    assert {"alpha", "beta"} <= set(told["subjects"].values())
+    run(capsys, "get", "out")
+    texts = {path.read_text() for path in (site / "out").rglob("*.txt")}
+    assert len(texts) == 2 and not any("2021-03-04" in text for text in texts), "each patient's dates move by their own days"

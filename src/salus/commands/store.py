@@ -16,9 +16,11 @@ from salus.commands.deidentified import add_means_arguments, means_of
 from salus.errors import ConfigError, InputError
 from salus.record.deidentify.gate import REPORT_NAME, deidentify_folder
 from salus.record.deidentify.key import read_key
+from salus.record.deidentify.mapping import drop_names
 from salus.record.intake import StoredList, folder_tag, get_files, patients_of_files, put_files
 from salus.record.keys import KeyRing
 from salus.record.patient import Skipped
+from salus.record.read.folder import UNASSIGNED
 from salus.record.sealed import opaque
 from salus.record.store import Store, refuse_inside
 
@@ -80,7 +82,11 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{sum(1 for _ in get_files(store, wanted, args.out))} files written to {args.out}", markup=False)
         return 0
     if args.action == "forget":
+        if not store.keys.knows(store.keys.tag_of(patient or args.patient)):
+            raise InputError("Cannot erase that patient: the key ring holds no key of this id. Give the id under which it was stored.")
         count = store.forget(patient or args.patient)
+        names = {Path(one.path).name.split(".")[0] for one in done.lines.values() if one.subject_id == (patient or args.patient)}
+        drop_names(key, patient or args.patient, names)
         done.drop(patient or args.patient)
         console.print(f"Erased: the key, and {count} objects. Copies of the key ring made before still hold the key: renew them.")
         return 0
@@ -103,6 +109,9 @@ def _put(args: argparse.Namespace, store: Store, done: StoredList, *, key: Path,
     with _deidentified(args, key) as (copy, left_out):
         patient = None if args.patient is None else read_key(key).subject(args.patient)
         subjects, refused = patients_of_files(copy, patient=patient)
+        nobody = read_key(key).subject(UNASSIGNED)
+        left_out += [Skipped(Path(path).name, "nothing says whose it is") for path, owner in subjects.items() if owner == nobody]
+        subjects = {path: owner for path, owner in subjects.items() if owner != nobody}
         tag = folder_tag(args.path if args.path.is_dir() else args.path.parent)
         status = _put_files(store, done, (copy, tag), subjects, left_out=(*left_out, *refused), console=console)
     names = key.with_name(f"{key.name}.map.json")
@@ -132,7 +141,7 @@ def _deidentified(args: argparse.Namespace, key: Path) -> Iterator[tuple[Path, l
             root.mkdir()
             shutil.copyfile(args.path, root / args.path.name)
         key.parent.mkdir(parents=True, exist_ok=True)
-        report = deidentify_folder(root, box / "copy", key, manifest=args.manifest, means=means_of(args))
+        report = deidentify_folder(root, box / "copy", key, manifest=args.manifest, means=means_of(args), patient=args.patient)
         shutil.move(box / "copy" / REPORT_NAME, _report_of(key))
         kept_out = [each for each in report.files if each.status in ("failed", "refused")]
         yield box / "copy", [Skipped(each.id, "; ".join(each.reasons)) for each in kept_out]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ from salus.commands import deidentify as command
 from salus.errors import ConfigError, InputError, MissingExtra
 from salus.record.deidentify import formats, gate
 from salus.record.deidentify.gate import Means, deidentify_folder
+from salus.record.deidentify.key import Key
 from salus.record.deidentify.presidio import build_presidio
+from salus.record.deidentify.text import Subject, clean
 from salus.record.deidentify.work import Box
 from salus.record.read.folder import read_path
 
@@ -143,6 +146,7 @@ def test_killed_half_way_leaves_nothing_that_looks_finished(folder: Path, tmp_pa
     code = f"""
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from salus.record.deidentify import gate
 class Slow:
@@ -222,3 +226,43 @@ def test_missing_presidio_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
 def test_hl7_messages_tell_who_the_patient_is(salus_data: Path) -> None:
     people = [person for path in (salus_data / "fhir_synthea_covid" / "hl7v2").iterdir() for person in formats.survey_hl7(path)]
     assert any(person.key for person in people) and all(person.values for person in people)
+
+
+def test_a_note_beside_the_pictures_of_one_patient_is_that_patients(tmp_path: Path) -> None:
+    for name, patient in (("a", "Quimby^Zelda"), ("b", "Doe^John")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        made(tmp_path / "in" / name, np.zeros((8, 8), np.uint16), PatientID=f"MRN-{name}-77", PatientName=patient)
+    (tmp_path / "in" / "a" / "n.txt").write_text("seen today: zelda quimby felt well, 2023-05-14\n")
+    report = deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key", means=Means(Blind))
+    (note,) = (tmp_path / "out").rglob("*.txt")
+    assert report.is_complete and report.patients == 2 and "zelda" not in note.read_text() and "quimby" not in note.read_text()
+    assert len(list(note.parent.glob("*.dcm"))) == 1, "one pseudonym for both"
+
+
+def test_what_a_wfdb_header_says_of_a_signal_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "r.dat").write_bytes(bytes(400))
+    (tmp_path / "in" / "r.hea").write_text("r 2 100 100\nr.dat 16 200 16 0 0 0 0 MLII\nr.dat 16 200 16 0 0 0 0 V1 by Dr. Zelda Quimby 617-555-0142\n")
+    report = deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key", means=Means(Blind))
+    (header,) = (tmp_path / "out").rglob("*.hea")
+    assert report.is_complete and "MLII" in header.read_text() and "V1 by Dr. [NAME-" in header.read_text()
+    assert "Quimby" not in header.read_text() and "617-555" not in header.read_text()
+
+
+@pytest.mark.parametrize(("text", "kept"), [
+    ("DOB: 04/12/1971.", "DOB: 1971."), ("Date of birth: 12 April 1971", "Date of birth: 1971"), ("born on 1971-04-12", "born on 1971"), ("DOB 1931-04-12", None),
+])  # fmt: skip
+def test_a_date_of_birth_in_a_note_becomes_its_year(text: str, kept: str | None) -> None:
+    new = clean(text, Subject(Key(bytes(32)), "p")).text
+    assert new == kept if kept else "19" not in new and "[DATE-" in new
+
+
+def test_one_odd_file_keeps_no_other_from_being_delivered(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(path: Path) -> tuple[()]:
+        raise NotImplementedError("QUIMBY")
+
+    known = formats.FORMATS["csv"]
+    monkeypatch.setitem(formats.FORMATS, "csv", replace(known, survey=odd))
+    report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", means=Means(Blind))
+    failed = [each.reasons for each in report.files if each.status == "failed" and each.format == known.title]
+    assert failed and all(reasons == ("it cannot be read: NotImplementedError",) for reasons in failed) and list((tmp_path / "out").rglob("*.txt"))

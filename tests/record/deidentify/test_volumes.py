@@ -63,3 +63,12 @@ def test_a_truncated_volume_says_so(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     report = deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key")
     assert "1458 bytes of voxels are promised, 1358 are there" in report.files[0].reasons[0]
+
+
+def test_text_in_another_encoding_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4))
+    image.header["descrip"] = "Müller T1".encode("latin-1")
+    nibabel.save(image, tmp_path / "in" / "a.nii")
+    assert deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key").is_complete
+    assert b"ller" not in next((tmp_path / "out").rglob("*.nii")).read_bytes()

@@ -8,6 +8,7 @@ in a hidden folder. What maps new names to old ones stands beside the key, not i
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any, Literal
 import yaml
 
 from salus import __version__
-from salus.errors import Bug, ConfigError, InputError, SalusError
+from salus.errors import ConfigError, InputError, SalusError
 from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, subject_of, subjects_by_file
 from salus.record.deidentify.formats import Format, ending_of, format_of
 from salus.record.deidentify.key import Key, read_key
@@ -117,6 +118,7 @@ class _Run:
     key: Key
     cohort: Cohort
     means: Means
+    patient: str | None = None
     formats: dict[Path, Format] = field(default_factory=dict)
     people: dict[Path, tuple[Person, ...]] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
@@ -144,6 +146,7 @@ def deidentify_folder(
     *,
     manifest: Path | None = None,
     means: Means | None = None,
+    patient: str | None = None,
 ) -> Report:
     """Write a de-identified copy of a folder, whole or not at all, and return what was done.
 
@@ -153,12 +156,12 @@ def deidentify_folder(
         key_file: file with the key, outside of both; made when absent.
         manifest: cohort manifest, by default the one in the folder.
         means: what finds identifiers, beside the own recognisers; by default text in pictures is read, and speech is refused.
+        patient: whose all files are; None: as the files, the manifest and the folders say.
 
     Raises:
         InputError: there is no such folder, or no file in it.
         ConfigError: the output exists, lies in the input, or holds the key.
         MissingExtra: a format needs a package that is not installed.
-        Bug: a format failed with an error that it should have explained.
     """
     _refuse_places(root, out, key_file)
     key = read_key(key_file)
@@ -166,7 +169,7 @@ def deidentify_folder(
     cohort = read_manifest(found) if found else Cohort()
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-", suffix=".part"))
     try:
-        run = _Run(root, staging, key, cohort, means or Means())
+        run = _Run(root, staging, key, cohort, means or Means(), patient)
         covered: set[Path] = set()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's quote values
@@ -206,7 +209,16 @@ def _refuse_places(root: Path, out: Path, key_file: Path) -> None:
 
 
 def _files(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file() or path.is_symlink())
+    """Return the files and links below a folder, and the folders that cannot be opened."""
+    found: list[Path] = []
+
+    def closed(error: OSError) -> None:
+        found.append(Path(error.filename))
+
+    for folder, folders, names in os.walk(root, onerror=closed):
+        found += [Path(folder, name) for name in names]
+        found += [Path(folder, name) for name in folders if Path(folder, name).is_symlink()]
+    return sorted(found)
 
 
 def _survey(run: _Run) -> None:
@@ -221,6 +233,8 @@ def _survey(run: _Run) -> None:
             run.note(path, "", "documentation", ("documentation or manifest: not copied",))
         elif any(part.startswith(".") for part in relative.parts) or path.is_symlink():
             run.note(path, "", "refused", ("a hidden file or a link: not copied",))
+        elif path.is_dir() or not os.access(path, os.R_OK):
+            run.note(path, "", "refused", ("it cannot be opened",))
         elif path.stat().st_size == 0:
             run.note(path, "", "refused", ("empty file",))
         elif (known := format_of(path, installed)) is None:
@@ -231,6 +245,10 @@ def _survey(run: _Run) -> None:
                 run.formats[path] = known
             except InputError as error:
                 run.note(path, known.title, "failed", (str(error),))
+            except SalusError:
+                raise
+            except Exception as error:
+                run.note(path, known.title, "failed", (f"it cannot be read: {type(error).__name__}",))
     _join([person for people in run.people.values() for person in people], run)
     _assign(run)
 
@@ -273,22 +291,38 @@ def _add(known: dict[Kind, frozenset[str]], person: Person) -> None:
 
 def _assign(run: _Run) -> None:
     """Say whose each file is, as reading does: its own key, the manifest's, the only patient's, or its folder's."""
+    if run.patient is not None:
+        every: dict[Kind, frozenset[str]] = {}
+        for values in run.known.values():
+            for kind, each in values.items():
+                every[kind] = every.get(kind, frozenset()) | each
+        run.known, run.same = {run.patient: every}, dict.fromkeys((*run.same, run.patient), run.patient)
     by_file = subjects_by_file(run.cohort, run.root) if any(rule.subject_table for rule in run.cohort.files.values()) else {}
     subjects = set(run.same.values())
     only = next(iter(subjects)) if len(subjects) == 1 else None
+    of_folder: dict[str, set[str]] = {}
+    for path, people in run.people.items():
+        keys = {run.same[person.key] for person in people if person.key}
+        of_folder.setdefault(path.relative_to(run.root).parts[0], set()).update(keys)
     for path in run.formats:
         relative = path.relative_to(run.root)
         own = next((person.key for person in run.people[path] if person.key), None)
         named = (
-            own
+            run.patient
+            or own
             or subject_of(run.cohort, relative.as_posix(), by_file)
             or only
-            or (relative.parts[0] if len(relative.parts) > 1 else UNASSIGNED)
+            or (_only_of(of_folder[relative.parts[0]], relative.parts[0]) if len(relative.parts) > 1 else UNASSIGNED)
         )
         run.given[path] = run.same.setdefault(named, named)
         known = run.known.setdefault(run.given[path], {})
         if not own:
             known[Kind.RECORD] = known.get(Kind.RECORD, frozenset()) | ({named} - {UNASSIGNED})
+
+
+def _only_of(keys: set[str], folder: str) -> str:
+    """Return the one patient whom the files of a sub-folder name, else the folder's own name."""
+    return next(iter(keys)) if len(keys) == 1 else folder
 
 
 def _deliver(path: Path, run: _Run) -> tuple[Path, ...]:
@@ -308,8 +342,8 @@ def _deliver(path: Path, run: _Run) -> tuple[Path, ...]:
         reasons = (str(error),)
     except SalusError:
         raise
-    except Exception as error:
-        raise Bug(f"Cannot de-identify a {known.title} file: {type(error).__name__}. Report it, with the file's format.") from error
+    except Exception as error:  # one odd file keeps itself from being delivered, and no other
+        reasons = (f"it cannot be de-identified: {type(error).__name__}",)
     if reasons or done is None:
         for part in folder.glob(f"{made}.*"):
             part.unlink()
@@ -347,5 +381,6 @@ def _write_manifest(run: _Run) -> None:
 def _without_name(reason: str, path: Path) -> str:
     """Return a reason without the file's name, which may hold a person's."""
     for name in sorted({str(path), path.name, path.stem}, key=len, reverse=True):
-        reason = reason.replace(f"'{name}'", "the file").replace(name, "the file") if len(name) > 2 else reason
+        if len(name) > 2:
+            reason = re.sub(rf"'{re.escape(name)}'|(?<!\w){re.escape(name)}(?!\w)", "the file", reason)
     return re.sub(r"\s+", " ", reason).replace("the file the file", "the file").replace("file the file", "the file")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from salus.errors import ConfigError
@@ -31,14 +31,29 @@ def keep_names(key_file: Path, names: Names) -> Path:
     """
     path = mapping_of(key_file)
     with locked(path.parent):  # two runs with one key may end at once
-        tree = _with_those_before(path, names)
-        part = path.with_name(f"{path.name}.part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-            json.dump(tree, stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        move_into_place(part, path)
+        _write(path, _with_those_before(path, names))
     return path
+
+
+def drop_names(key_file: Path, subject: str, files: Collection[str]) -> None:
+    """Take a patient's new id, and the new names of their files, out of what was kept."""
+    path = mapping_of(key_file)
+    if not path.exists():
+        return
+    with locked(path.parent):
+        kept = _with_those_before(path, {"files": {}, "subjects": {}})
+        kept["subjects"].pop(subject, None)
+        kept["files"] = {new: old for new, old in kept["files"].items() if new not in files}
+        _write(path, kept)
+
+
+def _write(path: Path, tree: Names) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(tree, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    move_into_place(part, path)
 
 
 def _with_those_before(path: Path, names: Names) -> dict[str, dict[str, str]]:

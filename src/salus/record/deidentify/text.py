@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from salus.record.deidentify.codes import CodeRecogniser, DateRecogniser
 from salus.record.deidentify.dates import Dated, find_dates, later, moved
@@ -18,6 +19,9 @@ from salus.record.deidentify.people import NameRecogniser, PlaceRecogniser
 
 TAG = re.compile(r"\[[A-Z][A-Z-]+-[0-9A-F]{6}\]|\b90 or older\b")
 """What stands in the place of an identifier."""
+BORN = re.compile(r"(?:\bDOB|\bD\.O\.B\.?|\bdate of birth|\bbirth ?da(?:te|y)|\bborn(?: on)?)[\s:=,(]{0,4}\Z", re.IGNORECASE)
+"""What stands before a date of birth."""
+OLDEST = 89
 OWN: tuple[Recogniser, ...] = (CodeRecogniser(), DateRecogniser(), NameRecogniser(), PlaceRecogniser())
 """The recognisers that ship; others may stand beside them."""
 
@@ -81,7 +85,14 @@ def clean(text: str, subject: Subject, *, moves_dates: bool = True) -> Cleaned:
 def replacement(text: str, hit: Hit, subject: Subject, dates: dict[tuple[int, int], Dated]) -> tuple[str, str]:
     """Return what stands for a hit, and the action in a word."""
     if hit.kind is Kind.DATE and (hit.start, hit.end) in dates:
-        return moved(dates[hit.start, hit.end], subject.days), "shifted"
+        found = dates[hit.start, hit.end]
+        if BORN.search(text, max(0, hit.start - 30), hit.start):
+            year = re.search(r"(?:18|19|20)\d\d", text[hit.start : hit.end])
+            is_young = year is not None and datetime.now(UTC).year - int(year[0]) <= OLDEST
+            if year is not None and is_young:
+                return year[0], "year kept"
+            return subject.tag(hit.kind, text[hit.start : hit.end]), "replaced"
+        return moved(found, subject.days), "shifted"
     if hit.kind is Kind.AGE:
         return "90 or older", "pooled"
     return subject.tag(hit.kind, text[hit.start : hit.end]), "replaced"

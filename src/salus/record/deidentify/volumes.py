@@ -28,7 +28,7 @@ def deidentify_nifti(path: Path, target: Path, work: Work) -> Done:
         MissingExtra: nibabel is not installed.
     """
     head = read_head(path)
-    removed = sum(bool(str(head.header[name].astype(str)).strip()) for name in TEXTS if name in head.header.keys())  # noqa: SIM118
+    removed = sum(bool(head.header[name].tobytes().strip(b"\0 ")) for name in TEXTS if name in head.header.keys())  # noqa: SIM118
     with target.open("wb") as new:
         new.write(_start(head))
         held = sum(new.write(chunk) for chunk in voxel_bytes(path, head))

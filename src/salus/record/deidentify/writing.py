@@ -220,6 +220,10 @@ def check_icu2012(path: Path, target: Path, work: Work) -> tuple[str, ...]:
     return in_words(left)
 
 
+DESCRIPTION = 8
+"""Place of the free description in a signal's line (WFDB header(5))."""
+
+
 def deidentify_wfdb(path: Path, target: Path, work: Work) -> Done:
     """Write a WFDB header with its signal and annotation files, under new names; comments are searched, the date moves.
 
@@ -241,7 +245,9 @@ def deidentify_wfdb(path: Path, target: Path, work: Work) -> Done:
             raise InputError(f"Cannot de-identify '{path.name}': signals in format {fields[1]} may hold text. Convert them to format 16.")
         ending = re.sub(r"[^A-Za-z0-9]", "", fields[0].rpartition(".")[2])[:8] if "." in fields[0] else "dat"
         fields[0] = files.setdefault(fields[0], f"{stem}.{ending}" if fields[0] not in files else "")
-        new.append(" ".join(fields))
+        said = clean(" ".join(fields[DESCRIPTION:]), work.person)
+        counts.update(said.counts)
+        new.append(" ".join([*fields[:DESCRIPTION], said.text]).rstrip())
     for line in lines:
         if line.startswith("#"):
             cleaned = clean(line[1:], work.person)
@@ -308,10 +314,16 @@ def _annotations(
     return (tuple(written), tuple(companions)), tuple(notices)
 
 
+def _free_texts(header: str) -> list[str]:
+    """Return the comments of a header, and what it says of each signal."""
+    lines = [line for line in header.splitlines() if line.strip()]
+    signals = [line for line in lines if not line.startswith("#")][1:]
+    return [*(line[1:] for line in lines if line.startswith("#")), *(" ".join(line.split()[DESCRIPTION:]) for line in signals)]
+
+
 def check_wfdb(path: Path, target: Path, work: Work) -> tuple[str, ...]:
     """Return why a record may not be delivered; empty when nothing was left."""
-    old = [line[1:] for line in read_note(path).splitlines() if line.startswith("#")]
-    new = [line[1:] for line in read_note(target).splitlines() if line.startswith("#")]
+    old, new = (_free_texts(read_note(each)) for each in (path, target))
     left = left_over("\n".join(old), "\n".join(new), work.person)
     rest = " ".join(line for line in read_note(target).splitlines() if not line.startswith("#"))
     left.update(hit.kind.value for hit in work.known_recogniser.find(rest) if hit.kind is not Kind.DATE)
