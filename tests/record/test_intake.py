@@ -139,3 +139,14 @@ def test_files_of_one_name_in_two_folders_are_both_kept(store: Store, done: Stor
 def test_a_list_of_an_earlier_version_is_read(done: StoredList) -> None:
     done.path.write_text('{"path": "a.csv", "subject_id": "p1", "address": "00"}\n')
     assert list(StoredList(done.path).lines.values()) == [Stored("a.csv", "p1", "00", "")]
+
+
+def test_alike_files_of_three_folders_come_once(store: Store, done: StoredList, tmp_path: Path) -> None:
+    for name, files in (("z", {"y": "1"}), ("a", {"y": "2", "x": "5"}), ("b", {"x": "5"}), ("c", {"x": "5"})):
+        (tmp_path / name).mkdir()
+        for file, words in files.items():
+            (tmp_path / name / file).write_text(words)
+        list(put_files(store, tmp_path / name, dict.fromkeys(files, "p1"), done))
+    got = {path.relative_to(tmp_path / "out").as_posix() for path in get_files(store, list(done.lines.values()), tmp_path / "out")}
+    apart = f"from-{folder_tag(tmp_path / 'a')}"
+    assert got == {"y", "x", f"{apart}/y", f"{apart}/x"}

@@ -85,6 +85,15 @@ def test_a_turned_picture_comes_back(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(undo_pixels(loaded.pixels, item.normalised), stored)
 
 
+@pytest.mark.parametrize("orientation", [99, 0])
+def test_an_odd_orientation_is_none(tmp_path: Path, orientation: object) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    Pillow.new("L", (4, 3)).save(tmp_path / "a.jpg", exif=exif)
+    (item,) = image.READER.read(tmp_path / "a.jpg", ReadOptions()).found[0].items
+    assert item.normalised == ()
+
+
 def test_colours_and_another_rate_are_told_and_cannot_be_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Pillow.new("CMYK", (4, 4)).save(tmp_path / "a.jpg")
     (item,) = image.READER.read(tmp_path / "a.jpg", ReadOptions()).found[0].items

@@ -14,6 +14,7 @@ from salus.record.deidentify.key import KEY_BYTES, Key, read_key
 from salus.record.deidentify.mapping import keep_names
 from salus.record.deidentify.presidio import build_presidio
 from salus.record.deidentify.records import deidentified
+from salus.record.deidentify.text import OWN, Subject, clean
 from salus.record.patient import PatientRecord, ReadReport, Skipped
 from salus.record.transcribe import Transcriber, transcriber
 
@@ -33,7 +34,8 @@ def add_record_arguments(parser: argparse.ArgumentParser, *, is_default: bool, k
 
 def key_beside(key: Path | None, out: Path) -> Path:
     """Return the key file: the one that was given, or one beside what is written."""
-    return key or out.with_name(f"{out.name}.deidentify")
+    whole = out.resolve()
+    return key or whole.with_name(f"{whole.name}.deidentify")
 
 
 def add_means_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +93,7 @@ class Keeper:
         reason = each.reason
         for part in sorted({each.path, path.name, path.stem}, key=len, reverse=True):
             reason = reason.replace(f"'{part}'", "the file").replace(part, "the file") if len(part) > 2 else reason
-        return Skipped(name, reason)
+        return Skipped(name, clean(reason, Subject(self.key, "", OWN), moves_dates=False).text)
 
     def close(self) -> str:
         """Keep the names, and return what to tell the user."""

@@ -13,7 +13,7 @@ from salus.commands.deidentified import Keeper, add_record_arguments, key_beside
 from salus.record.patient import ReadReport
 from salus.record.read.folder import one_patient, read_path
 from salus.record.read.meds import read_splits
-from salus.record.write.meds import Written, write_meds
+from salus.record.write.meds import Written, subject_number, write_meds
 
 FORMATS = ("meds",)
 
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     kept = {keeper.key.subject(key): split for key, split in kept.items()}
     records = (keeper.record(record) for record in report.patients)
     written = write_meds(records, args.out, name="de-identified", splits=kept, with_text=args.with_text)
+    keeper.subjects.update({str(subject_number(new)): old for new, old in keeper.subjects.items()})
     sys.stdout.write(f"{summary(written, report)}\n{keeper.close()}\n")
     return 0
 

@@ -173,15 +173,15 @@ def put_files(
 def _places(wanted: Sequence[Stored]) -> Iterator[tuple[PurePosixPath, Stored]]:
     """Yield where each file goes; what two folders hold alike comes once."""
     first: dict[str, Stored] = {}
-    apart: set[str] = set()
     for one in wanted:
-        if first.setdefault(one.path, one).address != one.address:
-            apart.add(one.folder)
+        first.setdefault(one.path, one)
+    apart = {one.folder for one in wanted if first[one.path].address != one.address}
+    done: set[PurePosixPath] = set()
     for one in wanted:
-        if one.folder in apart:
-            yield PurePosixPath(f"from-{one.folder or 'before'}", one.path), one
-        elif first[one.path] is one or first[one.path].folder in apart:
-            yield PurePosixPath(one.path), one
+        place = PurePosixPath(f"from-{one.folder or 'before'}", one.path) if one.folder in apart else PurePosixPath(one.path)
+        if place not in done:
+            done.add(place)
+            yield place, one
 
 
 def _put_file(store: Store, path: Path, subject_id: str) -> str:

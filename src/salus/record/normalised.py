@@ -43,16 +43,17 @@ def words(step: Normalisation) -> str:
     return ", ".join((step.step.replace("_", " "), *(f"{name} {value}" for name, value in step.parameters)))
 
 
-def turn(orientation: int) -> tuple[Normalisation, ...]:
+def turn(orientation: object) -> tuple[Normalisation, ...]:
     """Return the step of turning a picture upright by its EXIF orientation; none where it is upright or not stated.
 
     Example:
         >>> turn(6)
         (Normalisation(step='turn', parameters=(('exif_orientation', 6.0),)),)
-        >>> turn(1), turn(0)
-        ((), ())
+        >>> turn(1), turn(0), turn("6")  # a damaged file may hold anything
+        ((), (), ())
     """
-    return (Normalisation("turn", (("exif_orientation", float(orientation)),)),) if 2 <= orientation <= 8 else ()
+    is_stated = isinstance(orientation, int) and 2 <= orientation <= 8
+    return (Normalisation("turn", (("exif_orientation", float(orientation)),)),) if is_stated else ()  # type: ignore[arg-type]
 
 
 def colour(mode: str) -> tuple[Normalisation, ...]:

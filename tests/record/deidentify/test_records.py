@@ -56,6 +56,29 @@ def test_times_move_together() -> None:
     assert relative.observed_at == Offset(60.0, "admission") and found.record.anchors == {"admission": at + days}
 
 
+def test_free_text_in_a_code_and_a_remark_is_searched() -> None:
+    said = "Fall of Mrs. Zelda Quimby, call 617-555-0199"
+    told = item("a", code=Code("", said.lower(), said), remarks=("a section of: Letter on Mrs. Zelda Quimby",))
+    (new,) = deidentified(one(told), KEY, Path("/site")).record.items
+    assert not [word for word in ("quimby", "zelda", "617-555") if word in repr(new).lower()] and "fall of" in new.code.code
+
+
+@pytest.mark.parametrize(("value", "unit", "stays"), [
+    (93.0, "a", False), ("93 y", None, False), ("> 89", None, False), (200.0, "mo", True), (1200.0, "mo", False), (64.0, "a", True),
+])  # fmt: skip
+def test_an_age_over_89_goes_in_any_unit(value: float | str, unit: str | None, stays: bool) -> None:
+    age = item("a", code=Code("column", "age", "age"), value=value, unit=unit)
+    assert (len(deidentified(one(age), KEY, Path("/site")).record.items) == 1) is stays
+
+
+def test_a_birth_year_is_measured_against_any_time() -> None:
+    born = item("a", code=Code("http://loinc.org", "21112-8", "birth date"), observed_at=Instant(datetime(1900, 1, 1, tzinfo=UTC), "year"))
+    for more in ({}, {"anchors": {"admission": datetime(2020, 1, 1, tzinfo=UTC)}}):
+        assert not deidentified(one(born, item("b", observed_at=Offset(1.0, "admission")), **more), KEY, Path("/site")).record.items[1:]
+    odd = item("c", observed_at=Instant(datetime(2, 1, 1, tzinfo=UTC)))
+    assert deidentified(one(odd), KEY, Path("/site")).left_out["a time that cannot be moved"] == 1
+
+
 @pytest.mark.parametrize("is_age", [True, False])
 def test_one_of_over_89_has_no_age(is_age: bool) -> None:
     old = item("a", code=Code("http://loinc.org", "30525-0", "age"), value=93.0)
@@ -74,9 +97,9 @@ def test_places_files_and_series_get_other_names() -> None:
     assert new.source.path.startswith("f") and found.names["files"][new.source.path] == "ward/a.csv"
     assert found.names["files"][new.parts[0].path] == "MRN-4471/b.dcm"
     assert new.id != "a" and new.source.sha256 != "ab" * 32 and found.names["subjects"] == {found.record.subject_id: "MRN-4471"}
-    assert {each.name for each in fields(Item)} - {"id", "code", "source", "parts", "observed_at", "ended_at", "recorded_at", "value", "content", "plane"} == {
-        "modality", "unit", "status", "category", "reference_range", "remarks", "normalised",
-    }, "a new field of an item needs a rule here"  # fmt: skip
+    assert {each.name for each in fields(Item)} - {
+        "id", "code", "source", "parts", "observed_at", "ended_at", "recorded_at", "value", "content", "plane", "unit", "status", "remarks",
+    } == {"modality", "category", "reference_range", "normalised"}, "a new field of an item needs a rule here"  # fmt: skip
 
 
 def test_what_the_check_still_finds_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ their items as they are, so this is no way to copy files.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,8 +21,12 @@ from salus.record.deidentify.text import OWN, Subject, clean, left_over
 from salus.record.patient import Code, Content, Instant, Item, Loaded, ObservedTime, PatientRecord, Plane, Source
 from salus.record.timeline import BIRTH_DATE
 
-AGE = "30525-0"
-"""LOINC of an age in years."""
+AGES = frozenset({"30525-0", "21612-7", "29553-5", "397669002"})
+"""LOINC and SNOMED CT codes of an age."""
+YEARS = {"mo": 1 / 12, "wk": 7 / 365.25, "d": 1 / 365.25}
+"""Years of the units of an age but the year."""
+FIRST_YEAR = 11
+"""A time before cannot be moved into the past by ten years."""
 OLDEST = 89
 """An age above counts as an identifier (45 CFR 164.514(b)(2)(i)(C))."""
 
@@ -52,10 +57,17 @@ def deidentified(record: PatientRecord, key: Key, root: Path) -> Deidentified:
     """
     worker = _Worker(record, key, root)
     items = tuple(new for item in record.items if (new := worker.item(item)) is not None)
-    anchors = {name: at + worker.shift for name, at in record.anchors.items()}
+    anchors = {name: at + worker.shift for name, at in record.anchors.items() if at.year > FIRST_YEAR}
     pseudonym = key.subject(record.subject_id)
     names = {"files": worker.files, "subjects": {pseudonym: record.subject_id}}
     return Deidentified(replace(record, subject_id=pseudonym, items=items, anchors=anchors), names, worker.left_out)
+
+
+def _years(item: Item) -> float:
+    """Return an age in years, the greatest that its words may mean."""
+    if isinstance(item.value, str):
+        return max((float(number) for number in re.findall(r"\d+(?:\.\d+)?", item.value)), default=0.0) + (">" in item.value)
+    return (item.number or 0.0) * YEARS.get(item.unit or "a", 1.0)
 
 
 class _Worker:
@@ -69,16 +81,28 @@ class _Worker:
         self.shift = timedelta(days=key.days(record.subject_id))
         self.files: dict[str, str] = {}
         self.left_out: Counter[str] = Counter()
-        times = [item.observed_at.at for item in record.items if isinstance(item.observed_at, Instant)]
-        self.last = max((at for at in times if at.tzinfo is not None), default=datetime(1, 1, 1, tzinfo=UTC))
+        dated = [item for item in record.items if item.code.code != BIRTH_DATE]
+        times = [at.at for item in dated for at in (item.observed_at, item.ended_at, item.recorded_at) if isinstance(at, Instant)]
+        self.last = max((*times, *record.anchors.values()), default=datetime.now(UTC))
 
     def item(self, item: Item) -> Item | None:
         """Return an item that may stay, or None."""
+        try:
+            return self._changed(item)
+        except OverflowError:
+            self.left_out["a time that cannot be moved"] += 1
+            return None
+
+    def _changed(self, item: Item) -> Item | None:
         if item.code.code == BIRTH_DATE and isinstance(item.observed_at, Instant) and self._is_old(item.observed_at):
             self.left_out["birth year of somebody who may be over 89"] += 1
             return None
-        if item.code.code == AGE and item.number is not None and item.number > OLDEST:
+        if (item.code.code in AGES or item.code.code.lower() == "age") and _years(item) > OLDEST:
             self.left_out["age over 89"] += 1
+            return None
+        code = self._code(item.code)
+        if code is None:
+            self.left_out["the residual check still finds an identifier in the words of its code"] += 1
             return None
         content = item.content
         if content is not None and content.kind == "text":
@@ -96,7 +120,10 @@ class _Worker:
         return replace(
             item,
             id=self.key.code("item", item.id),
-            code=Code(item.code.system, item.code.code, clean(item.code.display, self.known).text),
+            code=code,
+            unit=None if item.unit is None else clean(item.unit, self.known).text,
+            status=None if item.status is None else clean(item.status, self.known).text,
+            remarks=tuple(clean(remark, self.free).text.replace(item.id, self.key.code("item", item.id)) for remark in item.remarks),
             source=self._source(item.source),
             parts=tuple(self._source(part) for part in item.parts),
             observed_at=self._moved(item.observed_at),
@@ -106,6 +133,14 @@ class _Worker:
             content=content,
             plane=self._plane(item.plane),
         )
+
+    def _code(self, code: Code) -> Code | None:
+        """Return a code without identifiers; what has no system is free text, in its code too."""
+        display = self._clean(code.display)
+        if display is None:
+            return None
+        own = display.lower() if not code.system or code.code.lower() == code.display.lower() else clean(code.code, self.known).text
+        return Code(clean(code.system, self.known).text, own, display)
 
     def _is_old(self, birth: Instant) -> bool:
         return self.last.year - birth.at.year > OLDEST

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from salus.errors import FormatError, InputError
-from salus.record.deidentify.spoken import beside_words, hear, identifying, silenced, to_keep
+from salus.record.deidentify.spoken import Heard, beside_words, hear, identifying, silenced, to_keep
 from salus.record.deidentify.work import Done, Work, in_words
 from salus.record.patient import Sound
 from salus.record.read.reader import HEAD_BYTES
 from salus.record.read.sound import load_sound, media_of
 from salus.record.read.sound_av import load_av_sound
+from salus.record.transcribe import Transcriber
 
 WITHOUT_SPEECH = frozenset({"heart_sound", "lung_sound"})
 """Modalities whose recordings hold no speech by their nature."""
@@ -59,21 +59,27 @@ def check_sound(path: Path, target: Path, work: Work) -> tuple[str, ...]:
         left["metadata"] += len([value for key, value in stream.copy_metadata().items() if value and key != "software"])
     if work.options.modality in (SPEECH, COUGH) and work.transcriber is not None:
         sound = _loaded(target)
-        left.update(identifying(hear(_mono(sound), sound.sampling_rate_hz, work.transcriber()), work.person))
+        for heard in _hearings(sound, work.transcriber()):
+            left.update(identifying(heard, work.person))
     return in_words(left)
 
 
 def _without_identifying_speech(path: Path, target: Path, work: Work) -> Done:
     assert work.transcriber is not None
     sound = _loaded(path)
-    mono = _mono(sound)
-    heard = hear(mono, sound.sampling_rate_hz, work.transcriber())
+    rate, seconds = sound.sampling_rate_hz, sound.samples.shape[1] / sound.sampling_rate_hz
     is_speech = work.options.modality == SPEECH
-    kept = to_keep(heard, work.person) if is_speech else beside_words(heard, len(mono) / sound.sampling_rate_hz)
-    _write(Sound(silenced(sound.samples, sound.sampling_rate_hz, kept), sound.sampling_rate_hz), target)
+    samples = sound.samples
+    hearings = [one for one in _hearings(sound, work.transcriber()) if one.words]
+    for heard in hearings:  # what one channel does not permit goes from all
+        samples = silenced(samples, rate, to_keep(heard, work.person) if is_speech else beside_words(heard, seconds))
+    if is_speech and not hearings:
+        samples = np.zeros_like(samples)
+    _write(Sound(samples, rate), target)
     counts = Counter({("metadata", "removed"): 1})
-    counts.update({(kind, "silenced"): count for kind, count in identifying(heard, work.person).items()})
-    what = (KEPT if is_speech else NO_WORDS) if kept else "all of it is silence"
+    for kind, count in identifying(hearings[0], work.person).items() if hearings else ():
+        counts[kind, "silenced"] += count
+    what = (KEPT if is_speech else NO_WORDS) if samples.any() else "all of it is silence"
     return Done((target,), counts, (VOICE, what))
 
 
@@ -102,11 +108,13 @@ def _loaded(path: Path) -> Sound:
     return load_av_sound(path) if media in ("audio/mp4", "audio/aac") else load_sound(path)
 
 
-def _mono(sound: Sound) -> NDArray[np.float32]:
-    mixed: NDArray[np.float32] = np.nan_to_num(sound.samples.mean(axis=0))
-    return mixed
+def _hearings(sound: Sound, engine: Transcriber) -> list[Heard]:
+    """Return what is heard in all channels mixed, and in each alone where there are several."""
+    channels = np.nan_to_num(sound.samples)
+    mixed = [channels.mean(axis=0), *channels] if len(channels) > 1 else [channels[0]]
+    return [hear(one, sound.sampling_rate_hz, engine) for one in mixed]
 
 
 def _write(sound: Sound, target: Path) -> None:
     whole = np.round(np.clip(np.nan_to_num(sound.samples.T), -1, 1) * 32767).astype(np.int16)
-    soundfile.write(target, whole, round(sound.sampling_rate_hz), "PCM_16", format="WAV")
+    soundfile.write(target, whole, round(sound.sampling_rate_hz), "PCM_16", format="FLAC" if ".flac" in target.suffixes else "WAV")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from salus.record.deidentify.kinds import found_by
 from salus.record.deidentify.text import Subject
-from salus.record.deidentify.words import COMMON
+from salus.record.deidentify.words import EVERYDAY
 from salus.record.transcribe import RATE_HZ, Segment, Transcriber, Word, at_rate
 
 LEAST_PROBABILITY = 0.7
@@ -31,7 +31,8 @@ WINDOW_S = 300.0
 _COUNTING = """
 zero oh nought one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
 twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million double triple first second third fourth fifth sixth seventh
-eighth ninth tenth january february march april june july august september october november december dash slash dot point
+eighth ninth tenth january february march april may june july august september october november december monday tuesday wednesday thursday
+friday saturday sunday christmas easter thanksgiving dash slash dot point
 """
 COUNTING = frozenset(_COUNTING.split())
 """Words of numbers and dates."""
@@ -74,18 +75,19 @@ def identifying(heard: Heard, subject: Subject) -> Counter[str]:
 def to_keep(heard: Heard, subject: Subject) -> tuple[Span, ...]:
     """Return the stretches of speech that may stay, in order: runs of harmless words, away from those that are not."""
     judged = list(_judged(heard, subject))
+    bad = np.array([(word.start_s - MARGIN_S, word.end_s + MARGIN_S) for word, is_harmless in judged if not is_harmless]).reshape(-1, 2)
     found: list[Span] = []
-    gone_until, is_run = -np.inf, False
-    for place, (word, is_harmless) in enumerate(judged):
-        after = judged[place + 1][0].start_s if place + 1 < len(judged) and not judged[place + 1][1] else np.inf
-        gone_until = gone_until if is_harmless else word.end_s + MARGIN_S
-        start, end = max(word.start_s, gone_until), min(word.end_s, after - MARGIN_S)
+    is_run = False
+    for word, is_harmless in judged:
+        near = bad[(bad[:, 0] < word.end_s) & (bad[:, 1] > word.start_s)]
+        start = max([word.start_s, *near[near[:, 0] <= word.start_s, 1]])
+        end = min([word.end_s, *near[near[:, 0] > word.start_s, 0]])
         if not is_harmless or end <= start:
             is_run = False
-        elif is_run and start - found[-1][1] <= LONGEST_PAUSE_S:
-            found[-1] = (found[-1][0], end)
+        elif is_run and start - found[-1][1] <= LONGEST_PAUSE_S and not ((bad[:, 0] < start) & (bad[:, 1] > found[-1][1])).any():
+            found[-1] = (found[-1][0], float(end))
         else:
-            found.append((start, end))
+            found.append((float(start), float(end)))
             is_run = True
     return tuple(found)
 
@@ -95,13 +97,13 @@ def beside_words(heard: Heard, seconds: float) -> tuple[Span, ...]:
 
     Example:
         >>> beside_words(Heard((Segment(1.0, 2.0, "ah", (Word(1.0, 1.5, "ah", 0.9),)),)), 3.0)
-        ((0.0, 0.75), (1.75, 3.0))
+        ((0.0, 0.5), (2.0, 3.0))
     """
     found, at = [], 0.0
     for word in sorted(heard.words, key=lambda one: one.start_s):
-        if word.start_s - LONGEST_PAUSE_S > at:
-            found.append((at, word.start_s - LONGEST_PAUSE_S))
-        at = max(at, word.end_s + LONGEST_PAUSE_S)
+        if word.start_s - MARGIN_S > at:
+            found.append((at, word.start_s - MARGIN_S))
+        at = max(at, word.end_s + MARGIN_S)
     return (*found, (at, seconds)) if at < seconds else tuple(found)
 
 
@@ -137,11 +139,9 @@ def is_everyday(text: str) -> bool:
         (True, False, False)
     """
     plain = text.strip(" .,;:!?\"'()-…").lower().replace("’", "'")
-    return (
-        bool(LETTERS.fullmatch(plain))
-        and plain not in COUNTING
-        and all(part in COMMON or part.removesuffix("s") in COMMON for part in _parts(plain))
-    )
+    parts = [form for part in _parts(plain) for form in (part, part.removesuffix("s"))]
+    is_plain = LETTERS.fullmatch(plain) is not None and not COUNTING.intersection((plain, *parts))
+    return is_plain and all(part in EVERYDAY or part.removesuffix("s") in EVERYDAY for part in _parts(plain))
 
 
 def _parts(word: str) -> list[str]:

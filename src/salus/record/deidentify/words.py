@@ -49,12 +49,14 @@ EPONYM_NOUNS = (
 """What follows a physician's name that has become a term (regular expression)."""
 
 
-def _words() -> frozenset[str]:
-    text = (files("salus.record.deidentify") / "lists" / "words.txt").read_text("utf-8")
-    return frozenset(line for line in text.splitlines() if not line.startswith("#")) | frozenset(_CLINICAL.split()) | NOT_A_NAME
+def _listed(name: str) -> frozenset[str]:
+    text = (files("salus.record.deidentify") / "lists" / name).read_text("utf-8")
+    return frozenset(line.strip().lower() for line in text.splitlines() if not line.startswith("#"))
 
 
 NOT_A_NAME = frozenset(_NEVER.split())
 """Words that are never part of a name."""
-COMMON = _words()
+EVERYDAY = (_listed("words.txt") - _listed("first_names.txt")) | NOT_A_NAME
+"""Words that are written in small letters in the literature, and are no first names."""
+COMMON = _listed("words.txt") | frozenset(_CLINICAL.split()) | NOT_A_NAME
 """Words of the language and of clinical notes; as a name they count only beside a word that is not one of these."""
