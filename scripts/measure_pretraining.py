@@ -41,6 +41,8 @@ from salus.train.recipe import EncoderRecipe
 LABELLED = (30, 100)
 DRAWS = 20
 FOLDS = 5
+CHILDREN = "fhir_synthea_covid"
+"""Read beside the adults of `fhir_synthea_r4`."""
 MOST_SECTIONS = {"RESULTS": "results", "METHODS": "methods", "BACKGROUND": "background"}
 Settings = dict[str, Any]
 
@@ -74,7 +76,6 @@ class Family:
     read: Callable[[Path, Any], Samples]
     recipe: EncoderRecipe
     settings: Settings
-    draws: bool = True
 
 
 def of_task(data: Path, encoder: Any, *, task: str, modality: str, folded: bool = False) -> Samples:
@@ -131,7 +132,7 @@ def sections(data: Path, encoder: Any) -> Samples:
 def visits(data: Path, encoder: Any) -> Samples:
     """Return the days of made patients (Synthea, adults and children) with a visit: was it for wellness; the visit itself is hidden."""
     prepared, answers, groups = [], [], []
-    for cohort in ("fhir_synthea_r4", "fhir_synthea_covid"):
+    for cohort in ("fhir_synthea_r4", CHILDREN):
         for subject, split in read_split(data / cohort / "split.csv", "patient_id").items():
             path = next((data / cohort / "fhir").glob(f"*{subject}*"), None)
             if split == "test" or path is None:
@@ -302,7 +303,7 @@ def main(out: Path, wanted: Sequence[str]) -> None:
         "command": " ".join(["python scripts/measure_pretraining.py", out.name, *wanted]),
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data_hashes": {name: tree_hash(data / name) for name in sorted({family.cohort for family in chosen.values()})},
+        "data_hashes": {name: tree_hash(data / name) for name in sorted({family.cohort for family in chosen.values()} | {CHILDREN})},
         "rows": [asdict(row) for row in rows],
     }
     write_result(tree, out)
