@@ -45,6 +45,7 @@ from salus.record.transcribe import RATE_HZ, transcriber
 
 TARGETS = {"tags": 0.99, "free-text": 0.95, "burned-in": 0.95, "speech": 0.95}
 OTHERS = (("EDF", recording, "edf"), ("NIfTI", volume, "nifti"), ("HL7 v2", message, "hl7v2"))
+PLANTED = ("planted.py", "planted_files.py", "planted_speech.py")
 SPOKEN_COPIES = 8
 COPIES = 12
 PATIENTS = 60
@@ -327,7 +328,7 @@ def main(out: Path, half: str) -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "salus": __version__,
         "python": python_version(),
-        "data_hashes": {NOTES.name: file_hash(NOTES), "planted.py": file_hash(NOTES.with_name("planted.py"))},
+        "data_hashes": {name: file_hash(NOTES.with_name(name)) for name in (NOTES.name, *PLANTED)},
         "split_hashes": {},
         "rows": [asdict(one) for one in result.rows],
         "targets": TARGETS,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
 
 from salus import __version__, registry
 from salus.errors import REPORT_AT, UserFixable
@@ -28,11 +32,14 @@ HELP = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 the user can mend it, 2 usage, 70 a bug of ours."""
+    """Run the command line and return the exit status: 0 done, 1 the user can mend it, 2 usage, 70 a bug of ours.
+
+    Asked to end (SIGTERM, or SIGHUP where it is not ignored), it clears away what it had not finished, and exits with 128 and the signal.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parsed = _parse(arguments)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _asked_to_end():
             if not sys.warnoptions:  # python -W and PYTHONWARNINGS still show them
                 warnings.simplefilter("ignore")  # a library's warning may quote a value of a patient's file
             return int(registry.load("salus.commands", parsed.command).run(parsed))
@@ -52,6 +59,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print(f"salus: this is our bug. Check that the lines above hold no patient data and report them at {REPORT_AT}.", file=sys.stderr)
         return 70
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[None]:
+    """Let a signal that ends the process run what clears away half-made files."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

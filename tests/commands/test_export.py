@@ -10,6 +10,8 @@ from tests.record.deidentify.test_shown import folder_of
 
 from salus.cli import main
 from salus.cohorts.sample_patient import write_sample_patient
+from salus.commands.deidentified import Keeper
+from salus.record.deidentify import identity
 from salus.record.read.folder import read_path
 
 pytest.importorskip("pyarrow")
@@ -83,3 +85,45 @@ def test_inspect_shows_a_record_without_its_owner(tmp_path: Path, capsys: pytest
     assert "72" in printed.out and "a key that is thrown away" in printed.err and set(tmp_path.iterdir()) == before
     assert main(["inspect", str(tmp_path / "in"), "--deidentify", "--key", str(tmp_path / "secret"), *form]) == 0
     assert "which name is which" in capsys.readouterr().err
+
+
+def test_a_patient_under_two_keys_has_one_pseudonym(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow.parquet
+
+    (tmp_path / "in").mkdir()
+    folder_of(tmp_path / "in")
+    (tmp_path / "in" / "zelda-note.txt").unlink()
+    bundle = tmp_path / "in" / "quimby.json"
+    bundle.write_text(bundle.read_text().replace('"id": "mrn-88123", ', '"id": "mrn-88123", "identifier": [{"value": "A-5512"}], '))
+    (tmp_path / "in" / "lab.csv").write_text("patient_id,time,code,value,unit\nA-5512,2021-03-01T11:00:00Z,glucose,5.1,mmol/L\n")
+    key = tmp_path / "key"
+    assert len(read_path(tmp_path / "in").patients) == 2
+    assert main(["index", str(tmp_path / "in"), "--out", str(tmp_path / "i.parquet"), "--deidentify", "--key", str(key)]) == 0
+    assert "1 patients" in capsys.readouterr().out
+    (name,) = set(pyarrow.parquet.read_table(tmp_path / "i.parquet").column("subject_id").to_pylist())
+    for patient in ("A-5512", "mrn-88123"):
+        assert main(["inspect", str(tmp_path / "in"), "--deidentify", "--key", str(key), "--json", "--patient", patient]) == 0
+        assert [each["patient"] for each in json.loads(capsys.readouterr().out)["patients"]] == [name]
+
+
+def test_what_cannot_be_searched_for_names_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    folder_of(tmp_path / "in")
+    records = read_path(tmp_path / "in").patients
+
+    def closed(*_given: object) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(identity, "format_of", closed)
+    keeper = Keeper(None, tmp_path / "in")
+    assert [record.items for record in keeper.records(records)] == [()]
+    assert "nobody can say whom the file that it is from names" in keeper.close()
+
+
+def test_each_file_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    entries = [{"resource": {"resourceType": "Patient", "id": f"p{number}", "birthDate": "1980"}} for number in range(20)]
+    (tmp_path / "in" / "all.json").write_text(json.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries}))
+    records, asked = read_path(tmp_path / "in").patients, []
+    monkeypatch.setattr(identity, "format_of", lambda path, installed: asked.append(path))
+    assert len(list(Keeper(None, tmp_path / "in").records(records))) == len(records) == 20 and len(asked) == 1

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from salus.errors import ConfigError, DamagedError, StoreError
+from salus.record.cohort import FILE_NAME, options_of, read_manifest
 from salus.record.intake import Stored, StoredList, folder_tag, get_files, patients_of_files, put_files
 from salus.record.keys import KeyRing
 from salus.record.patient import Skipped
+from salus.record.read.folder import read_path
 from salus.record.store import Store
 
 WARD = "patient,time_h,heart_rate [/min]\n{},1,88\n"
@@ -150,3 +154,37 @@ def test_alike_files_of_three_folders_come_once(store: Store, done: StoredList, 
     got = {path.relative_to(tmp_path / "out").as_posix() for path in get_files(store, list(done.lines.values()), tmp_path / "out")}
     apart = f"from-{folder_tag(tmp_path / 'a')}"
     assert got == {"y", "x", f"{apart}/y", f"{apart}/x"}
+
+
+def test_what_was_declared_comes_back(store: Store, done: StoredList, tmp_path: Path) -> None:
+    root = tmp_path / "files"
+    root.mkdir()
+    (root / "course[1].csv").write_text("time_h,hr,finding\n1,-9,yes\n2,88,yes\n")
+    rule = "{missing: [-9], units: {hr: /min}, zone: Europe/Berlin, clock_offset_s: 37, anchor: onset, subject: p7}"
+    (root / FILE_NAME).write_text(
+        f"licence: CC0-1.0\nmay_train: true\nfiles:\n  '*.csv': {rule}\ntables:\n  '*.csv': {{label: [finding], is_evidence: true}}\n"
+    )
+    subjects, refused = patients_of_files(root, patient="p7")
+    assert subjects == {"course[1].csv": "p7"} and refused == ()
+    assert all(isinstance(one, Stored) for one in put_files(store, root, subjects, done, cohort=read_manifest(root / FILE_NAME)))
+    out = tmp_path / "out"
+    assert len(list(get_files(store, list(StoredList(done.path).lines.values()), out))) == 1
+    before, after = read_manifest(root / FILE_NAME), read_manifest(out / FILE_NAME)
+    assert options_of(after, "course[1].csv") == options_of(before, "course[1].csv")
+    assert not after.may_train, "no licence is known of what was stored"
+    (record,) = read_path(out).patients
+    assert record.subject_id == "p7" and [item.number for item in record.items] == [88]
+    with pytest.raises(StoreError, match="holds a manifest"):
+        list(get_files(store, list(done.lines.values()), out))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_name_that_is_no_utf8_is_named_and_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "files"
+    root.mkdir()
+    (root / "ok.csv").write_text(WARD.format("p1"))
+    Path(os.fsdecode(os.fsencode(root) + b"/gr\xf6sse.csv")).write_text(WARD.format("p1") + "p1,2,9\n")
+    for patient in (None, "p1"):
+        subjects, refused = patients_of_files(root, patient=patient)
+        assert list(subjects) == ["ok.csv"] and [one.reason for one in refused] == ["its name is not in UTF-8: rename it"]
+        assert refused[0].path.endswith("gr\\xf6sse.csv")

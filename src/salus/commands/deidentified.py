@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import secrets
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from salus.record.deidentify.gate import Means
+from salus.record.deidentify.identity import people_of
 from salus.record.deidentify.key import KEY_BYTES, Key, read_key
 from salus.record.deidentify.mapping import keep_names
 from salus.record.deidentify.presidio import build_presidio
 from salus.record.deidentify.records import deidentified
 from salus.record.deidentify.text import OWN, Subject, clean
 from salus.record.patient import PatientRecord, ReadReport, Skipped
+from salus.record.read.folder import merged
 from salus.record.transcribe import Transcriber, transcriber
 
 
@@ -71,17 +74,27 @@ class Keeper:
         self.files: dict[str, str] = {}
         self.subjects: dict[str, str] = {}
 
-    def record(self, record: PatientRecord) -> PatientRecord:
-        """Return the record without what says whose it is."""
-        found = deidentified(record, self.key, self.root)
-        self.left_out.update(found.left_out)
-        self.files.update(found.names["files"])
-        self.subjects.update(found.names["subjects"])
-        return found.record
+    def records(self, records: Sequence[PatientRecord], among: Sequence[PatientRecord] | None = None) -> Iterator[PatientRecord]:
+        """Yield records without what says whose they are; those of one patient under two keys become one.
 
-    def report(self, report: ReadReport) -> ReadReport:
+        Args:
+            records: as they were read.
+            among: all that were read with them, whose files say which keys are one patient's; None: the records.
+        """
+        people = people_of(records if among is None else among)
+        of_patient: dict[str, list[PatientRecord]] = {}
+        for record in records:
+            of_patient.setdefault(people.chief(record.subject_id), []).append(record)
+        for chief, parts in of_patient.items():
+            found = deidentified(merged(chief, parts), self.key, self.root, people)
+            self.left_out.update(found.left_out)
+            self.files.update(found.names["files"])
+            self.subjects.update(found.names["subjects"])
+            yield found.record
+
+    def report(self, report: ReadReport, among: Sequence[PatientRecord] | None = None) -> ReadReport:
         """Return a whole reading so; of what was skipped, how many and why, under opaque names."""
-        kept = tuple(self.record(record) for record in report.patients)
+        kept = tuple(self.records(report.patients, among))
         skipped = tuple(self._skipped(each) for each in report.skipped)
         return replace(report, patients=kept, skipped=skipped, companions=())
 

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         MissingExtra: what the format needs is not installed.
     """
     report = read_path(args.path, manifest=args.manifest)
+    among = report.patients
     if args.patient is not None:
         report = ReadReport((one_patient(report, args.patient),), report.skipped, report.companions)
     splits = read_splits(args.path) if args.path.is_dir() else {}
@@ -50,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     keeper = Keeper(key_beside(args.key, args.out), args.path if args.path.is_dir() else args.path.parent)
     kept = {keeper.key.subject(key): split for key, split in kept.items()}
-    records = (keeper.record(record) for record in report.patients)
-    written = write_meds(records, args.out, name="de-identified", splits=kept, with_text=args.with_text)
+    written = write_meds(keeper.records(report.patients, among), args.out, name="de-identified", splits=kept, with_text=args.with_text)
     keeper.subjects.update({str(subject_number(new)): old for new, old in keeper.subjects.items()})
     sys.stdout.write(f"{summary(written, report)}\n{keeper.close()}\n")
     return 0

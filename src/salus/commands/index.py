@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     records = read_by_folder(args.path, manifest=args.manifest or (beside if beside.is_file() else None), skipped=skipped)
     keeper = Keeper(key_beside(args.key, args.out), root) if args.deidentify else None
     if keeper is not None:
-        records = (FolderRecord("", keeper.record(one.record)) for one in records)
+        records = _without_identity(records, keeper)
     found = write_index(records, args.out, root)
     if not found.items:
         args.out.unlink()
@@ -48,3 +50,9 @@ def run(args: argparse.Namespace) -> int:
     if keeper is not None:
         Console(highlight=False, soft_wrap=True).print(keeper.close(), markup=False)
     return 0
+
+
+def _without_identity(records: Iterator[FolderRecord], keeper: Keeper) -> Iterator[FolderRecord]:
+    """Yield the records of each folder under pseudonyms; a folder's patients are known together."""
+    for _folder, found in groupby(records, key=lambda one: one.folder):
+        yield from (FolderRecord("", record) for record in keeper.records([one.record for one in found]))

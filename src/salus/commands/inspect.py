@@ -60,12 +60,13 @@ def run(args: argparse.Namespace) -> int:
     report = read_path(args.path, manifest=args.manifest)
     if args.transcribe is not None:
         report = with_transcripts(report, transcriber(args.transcribe))
+    among = report.patients
     if args.patient is not None:
         report = ReadReport((one_patient(report, args.patient),), report.skipped, report.companions)
     root = args.path if args.path.is_dir() else args.path.parent
     if args.deidentify:
         keeper = Keeper(args.key, root)
-        report = keeper.report(report)
+        report = keeper.report(report, among)
         sys.stderr.write(keeper.close() + "\n")
     if args.json:
         for piece in as_json(report, root):

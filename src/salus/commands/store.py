@@ -14,13 +14,14 @@ from rich.console import Console
 
 from salus.commands.deidentified import add_means_arguments, means_of
 from salus.errors import ConfigError, InputError
+from salus.record.cohort import FILE_NAME, Cohort, read_manifest
 from salus.record.deidentify.gate import REPORT_NAME, deidentify_folder
 from salus.record.deidentify.key import read_key
 from salus.record.deidentify.mapping import drop_names
 from salus.record.intake import StoredList, folder_tag, get_files, patients_of_files, put_files
 from salus.record.keys import KeyRing
 from salus.record.patient import Skipped
-from salus.record.read.folder import UNASSIGNED
+from salus.record.read.folder import NOT_EVIDENCE, UNASSIGNED
 from salus.record.sealed import opaque
 from salus.record.store import Store, refuse_inside
 
@@ -74,46 +75,59 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"New key ring: {paths}. Without both nothing can be read: copy them, apart from the store.", markup=False)
     if args.action == "put":
         return _put(args, store, done, key=key, console=console)
-    patient = _stored_as(getattr(args, "patient", None), key, done)
-    if args.action == "get":
-        wanted = [one for one in done.lines.values() if patient in (None, one.subject_id)]
-        if not wanted:
-            raise ConfigError(f"Cannot get files: '{listed.name}' lists none of that patient. Check the id.")
-        console.print(f"{sum(1 for _ in get_files(store, wanted, args.out))} files written to {args.out}", markup=False)
-        return 0
+    if args.action == "verify":
+        return _verify(store, done, console)
+    ids = None if args.patient is None else _stored_as(args.patient, key)
     if args.action == "forget":
-        if not store.keys.knows(store.keys.tag_of(patient or args.patient)):
-            raise InputError("Cannot erase that patient: the key ring holds no key of this id. Give the id under which it was stored.")
-        count = store.forget(patient or args.patient)
-        names = {Path(one.path).name.split(".")[0] for one in done.lines.values() if one.subject_id == (patient or args.patient)}
-        drop_names(key, patient or args.patient, names)
-        done.drop(patient or args.patient)
-        console.print(f"Erased: the key, and {count} objects. Copies of the key ring made before still hold the key: renew them.")
-        return 0
-    return _verify(store, done, console)
+        return _forget(store, done, ids or (), key=key, console=console)
+    wanted = [one for one in done.lines.values() if ids is None or one.subject_id in ids]
+    if not wanted:
+        raise ConfigError(f"Cannot get files: '{listed.name}' lists none of that patient. Check the id.")
+    console.print(f"{sum(1 for _ in get_files(store, wanted, args.out))} files written to {args.out}", markup=False)
+    return 0
 
 
-def _stored_as(patient: str | None, key: Path, done: StoredList) -> str | None:
-    """Return the id under which a patient is stored: the one that was given, or the one that stands for it."""
-    if patient is None or not key.exists() or any(one.subject_id == patient for one in done.lines.values()):
-        return patient
-    told = read_key(key).subject(patient)
-    return told if any(one.subject_id == told for one in done.lines.values()) else patient
+def _stored_as(patient: str, key: Path) -> tuple[str, ...]:
+    """Return the ids under which a patient may be stored: the one that was given, and the one that stands for it."""
+    return (patient, read_key(key).subject(patient)) if key.exists() else (patient,)
+
+
+def _forget(store: Store, done: StoredList, ids: Sequence[str], *, key: Path, console: Console) -> int:
+    """Erase a patient, as they are and under the id that stands for them."""
+    known = [each for each in ids if store.keys.knows(store.keys.tag_of(each))]
+    if not known:
+        raise InputError("Cannot erase that patient: the key ring holds no key of this id. Give the id under which it was stored.")
+    count = 0
+    for each in known:
+        count += store.forget(each)
+        names = {Path(one.path).name.split(".")[0] for one in done.lines.values() if one.subject_id == each}
+        drop_names(key, each, names)
+        done.drop(each)
+    console.print(f"Erased: the key, and {count} objects. Copies of the key ring made before still hold the key: renew them.")
+    return 0
 
 
 def _put(args: argparse.Namespace, store: Store, done: StoredList, *, key: Path, console: Console) -> int:
     if args.no_deidentify:
         subjects, refused = patients_of_files(args.path, patient=args.patient, manifest=args.manifest)
         root = args.path if args.path.is_dir() else args.path.parent
-        return _put_files(store, done, (root, folder_tag(root)), subjects, left_out=refused, console=console)
-    with _deidentified(args, key) as (copy, left_out):
+        manifest = args.manifest or root / FILE_NAME
+        cohort = read_manifest(manifest) if manifest.is_file() else Cohort()
+        about = [each for each in refused if each.reason in NOT_EVIDENCE]
+        _say_documentation(len(about), console)
+        left_out = [each for each in refused if each not in about]
+        return _put_files(store, done, (root, folder_tag(root), cohort), subjects, left_out=left_out, console=console)
+    with _deidentified(args, key, console) as (copy, left_out):
         patient = None if args.patient is None else read_key(key).subject(args.patient)
         subjects, refused = patients_of_files(copy, patient=patient)
         nobody = read_key(key).subject(UNASSIGNED)
+        refused = tuple(each for each in refused if each.reason not in NOT_EVIDENCE)
+        manifest = copy / FILE_NAME
+        cohort = read_manifest(manifest) if manifest.is_file() else Cohort()
         left_out += [Skipped(Path(path).name, "nothing says whose it is") for path, owner in subjects.items() if owner == nobody]
         subjects = {path: owner for path, owner in subjects.items() if owner != nobody}
         tag = folder_tag(args.path if args.path.is_dir() else args.path.parent)
-        status = _put_files(store, done, (copy, tag), subjects, left_out=(*left_out, *refused), console=console)
+        status = _put_files(store, done, (copy, tag, cohort), subjects, left_out=(*left_out, *refused), console=console)
     names = key.with_name(f"{key.name}.map.json")
     console.print(f"De-identified; the report: {_report_of(key)}; which new name is which: {names}", markup=False)
     if left_out:
@@ -126,7 +140,7 @@ def _report_of(key: Path) -> Path:
 
 
 @contextmanager
-def _deidentified(args: argparse.Namespace, key: Path) -> Iterator[tuple[Path, list[Skipped]]]:
+def _deidentified(args: argparse.Namespace, key: Path, console: Console) -> Iterator[tuple[Path, list[Skipped]]]:
     """Yield a de-identified copy that is there while the context is open, and what is not in it; the report is kept beside the key.
 
     The copy lies in a folder for its owner alone, below TMPDIR, and needs as much space as the files.
@@ -144,18 +158,30 @@ def _deidentified(args: argparse.Namespace, key: Path) -> Iterator[tuple[Path, l
         report = deidentify_folder(root, box / "copy", key, manifest=args.manifest, means=means_of(args), patient=args.patient)
         shutil.move(box / "copy" / REPORT_NAME, _report_of(key))
         kept_out = [each for each in report.files if each.status in ("failed", "refused")]
+        _say_documentation(sum(each.status == "documentation" for each in report.files), console)
         yield box / "copy", [Skipped(each.id, "; ".join(each.reasons)) for each in kept_out]
     finally:
         shutil.rmtree(box, ignore_errors=True)
 
 
+def _say_documentation(count: int, console: Console) -> None:
+    if count:
+        console.print(f"{count} files of documentation, labels or a manifest hold no evidence of a patient and are not stored")
+
+
 def _put_files(
-    store: Store, done: StoredList, place: tuple[Path, str], subjects: Mapping[str, str], *, left_out: Sequence[Skipped], console: Console
+    store: Store,
+    done: StoredList,
+    place: tuple[Path, str, Cohort],
+    subjects: Mapping[str, str],
+    *,
+    left_out: Sequence[Skipped],
+    console: Console,
 ) -> int:
-    """Store the files of a folder, (where it is, whose tag they get)."""
-    root, tag = place
+    """Store the files of a folder, (where it is, whose tag they get, what is declared about them)."""
+    root, tag, cohort = place
     left_out, stored = list(left_out), 0
-    for one in put_files(store, root, subjects, done, folder=tag):
+    for one in put_files(store, root, subjects, done, folder=tag, cohort=cohort):
         if isinstance(one, Skipped):
             left_out.append(one)
         else:

@@ -14,6 +14,8 @@ Takes a YAML file, by habit `salus-cohort.yaml` beside the data (found there by 
       "images/*":
         subject_table: metadata.csv     # that table's `file` and `subject` columns say whose it is
         modality: radiograph
+      "holter.edf":
+        subject: "4471"                 # all files of the pattern are this patient's
       "vitals/*.csv":
         units: {hr: /min}               # UCUM, for columns that state none
         anchor: admission
@@ -34,6 +36,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import glob
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -58,6 +61,8 @@ MOST_OFFSET_S = 100 * 366 * 86_400.0
 class FileRule:
     """What is declared about the files of one pattern."""
 
+    subject: str | None = None
+    """The patient's key."""
     subject_pattern: str | None = None
     """Regular expression on the path below the folder; its first group is the patient's key."""
     subject_table: str | None = None
@@ -215,6 +220,52 @@ def options_of(cohort: Cohort, relative: str) -> ReadOptions:
     )
 
 
+def declared(cohort: Cohort, relative: str) -> dict[str, dict[str, Any]]:
+    """Return what a manifest declares about one file, but whose it is: `files` and `tables`, as `manifest_text` takes them.
+
+    Example:
+        >>> declared(Cohort(files={"*.wav": FileRule(modality="heart_sound")}), "a/b.wav")
+        {'files': {'modality': 'heart_sound'}}
+    """
+    whose = ("subject", "subject_pattern", "subject_table")
+    found = {
+        "files": (rule_of(cohort, relative), FileRule(), whose),
+        "tables": (table_of(cohort, relative), TableRule(), ("file", "subject")),
+    }
+    trees: dict[str, dict[str, Any]] = {}
+    for part, (rule, default, left_out) in found.items():
+        if rule is not None:
+            names = [each.name for each in fields(rule) if each.name not in left_out]
+            tree = {name: getattr(rule, name) for name in names if getattr(rule, name) != getattr(default, name)}
+            trees[part] = {name: list(value) if isinstance(value, tuple) else value for name, value in tree.items()}
+    return trees
+
+
+def manifest_text(name: str, of_file: Mapping[str, Mapping[str, Mapping[str, Any]]], cohort: Cohort | None = None) -> str:
+    """Return a manifest of single files, as YAML.
+
+    Args:
+        name: of the cohort.
+        of_file: path below the folder → what is declared about the file, as `declared` gives it.
+        cohort: whose licence holds; None: none is known, and so nothing may be trained on it.
+
+    Example:
+        >>> print(manifest_text("copy", {"b[1].wav": {"files": {"modality": "cough"}}}), end="")
+        name: copy
+        files:
+          b[[]1].wav:
+            modality: cough
+    """
+    tree: dict[str, Any] = {"name": name}
+    if cohort is not None:
+        tree |= {each: getattr(cohort, each) for each in ("licence", "may_train", "may_shape_shipped_weights")}
+    for part in ("files", "tables"):
+        rules = {glob.escape(path): dict(found[part]) for path, found in sorted(of_file.items()) if found.get(part)}
+        if rules:
+            tree[part] = rules
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
 def subjects_by_file(cohort: Cohort, folder: Path) -> dict[str, dict[str, str]]:
     """Return, for each table with `file` and `subject` columns, the patient's key of each file.
 
@@ -252,6 +303,8 @@ def subject_of(cohort: Cohort, relative: str, by_file: Mapping[str, Mapping[str,
     rule = rule_of(cohort, relative)
     if rule is None:
         return None
+    if rule.subject is not None:
+        return rule.subject
     if rule.subject_pattern is not None and (match := re.search(rule.subject_pattern, relative)):
         return match[1]
     if rule.subject_table is not None:

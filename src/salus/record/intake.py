@@ -13,13 +13,15 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from salus.errors import ConfigError, InputError, StoreError
+from salus.record.cohort import FILE_NAME, Cohort, declared, manifest_text
 from salus.record.durable import create_once, fsync_folder, move_into_place
 from salus.record.patient import Skipped
-from salus.record.read.folder import UNASSIGNED, read_path
+from salus.record.read.folder import UNASSIGNED, is_utf8, read_path, shown_path
 from salus.record.sealed import opaque
 from salus.record.store import Store
 
@@ -34,6 +36,8 @@ class Stored:
     address: str
     folder: str = ""
     """Which folder that was, from `folder_tag`: two folders may hold files of one name."""
+    declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the folder's manifest declared about the file, as `salus.record.cohort.declared` gives it."""
 
 
 def folder_tag(root: Path) -> str:
@@ -110,8 +114,14 @@ def patients_of_files(
     """
     root = path if path.is_dir() else path.parent
     if patient is not None:
-        files = _regular_files(path)
-        return {file.relative_to(root).as_posix(): patient for file in files}, ()
+        files = [file for file in _regular_files(path) if file != root / FILE_NAME]
+        odd = [file for file in files if not is_utf8(str(file))]
+        refused = tuple(Skipped(shown_path(file), "its name is not in UTF-8: rename it") for file in odd)
+        return {file.relative_to(root).as_posix(): patient for file in files if file not in odd}, refused
+    return _as_read(path, root, manifest)
+
+
+def _as_read(path: Path, root: Path, manifest: Path | None) -> tuple[dict[str, str], tuple[Skipped, ...]]:
     report = read_path(path, manifest=manifest)
     subjects: dict[str, set[str]] = defaultdict(set)
     for record in report.patients:
@@ -140,7 +150,7 @@ def _regular_files(path: Path) -> Sequence[Path]:
 
 
 def put_files(
-    store: Store, root: Path, subjects: Mapping[str, str], done: StoredList, *, folder: str | None = None
+    store: Store, root: Path, subjects: Mapping[str, str], done: StoredList, *, folder: str | None = None, cohort: Cohort | None = None
 ) -> Iterator[Stored | Skipped]:
     """Store files one by one and yield each as it is acknowledged, or why it was not stored; run again, it ends what was cut short.
 
@@ -150,6 +160,7 @@ def put_files(
         subjects: path → patient's id, as `patients_of_files` gives.
         done: the list that each stored file is added to.
         folder: `folder_tag` of the folder that the files came from, where `root` is a copy of it.
+        cohort: what the folder's manifest declares, kept with each file.
 
     Raises:
         StoreError: the store cannot take more.
@@ -165,7 +176,7 @@ def put_files(
         except InputError as error:
             yield Skipped(str(root / relative), str(error))
             continue
-        one = Stored(relative, subject_id, address, tag)
+        one = Stored(relative, subject_id, address, tag, declared(cohort or Cohort(), relative))
         done.add(one)
         yield one
 
@@ -196,13 +207,18 @@ def _put_file(store: Store, path: Path, subject_id: str) -> str:
 def get_files(store: Store, wanted: Sequence[Stored], out: Path) -> Iterator[Path]:
     """Write stored files below a folder and yield each; a file appears whole and checked, or not at all.
 
-    Where two folders that were stored hold different files of one name, all files of the later one go into a folder of their own.
+    Where two folders that were stored hold different files of one name, all files of the later one go into a folder of their own. A
+    manifest is written beside them: whose each file is, and what was declared about it.
 
     Raises:
-        StoreError: an object cannot be read, or a file of another content is there already.
+        StoreError: an object cannot be read, or a file of that name, or a manifest, is there already.
         ConfigError: a path of the list leads out of the folder.
     """
-    for relative, one in _places(wanted):
+    places = list(_places(wanted))
+    manifest = out / FILE_NAME
+    if manifest.exists():
+        raise StoreError(f"Cannot write files to '{out}': it holds a manifest. Name an empty folder.")
+    for relative, one in places:
         if relative.is_absolute() or ".." in relative.parts:
             raise ConfigError(
                 "Cannot write a file of the list: its path leads out of the folder. Use the list that 'salus store put' wrote."
@@ -222,3 +238,9 @@ def get_files(store: Store, wanted: Sequence[Stored], out: Path) -> Iterator[Pat
             Path(name).unlink(missing_ok=True)
         fsync_folder(final.parent)
         yield final
+    rules = {str(relative): _with_subject(one) for relative, one in places}
+    create_once(manifest, manifest_text("from a store", rules).encode())
+
+
+def _with_subject(one: Stored) -> dict[str, Mapping[str, Any]]:
+    return {**one.declared, "files": {"subject": one.subject_id, **one.declared.get("files", {})}}

@@ -24,6 +24,7 @@ from tests.record.read.made_dicom import made
 from salus.cohorts.sample_patient import write_sample_patient
 from salus.commands import deidentify as command
 from salus.errors import ConfigError, InputError, MissingExtra
+from salus.record.cohort import FILE_NAME, options_of, read_manifest
 from salus.record.deidentify import formats, gate
 from salus.record.deidentify.gate import Means, deidentify_folder
 from salus.record.deidentify.key import Key
@@ -266,3 +267,41 @@ def test_one_odd_file_keeps_no_other_from_being_delivered(folder: Path, tmp_path
     report = deidentify_folder(folder, tmp_path / "out", tmp_path / "key", means=Means(Blind))
     failed = [each.reasons for each in report.files if each.status == "failed" and each.format == known.title]
     assert failed and all(reasons == ("it cannot be read: NotImplementedError",) for reasons in failed) and list((tmp_path / "out").rglob("*.txt"))
+
+
+def test_what_was_declared_of_a_file_holds_for_the_copy(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ward.csv").write_text("patient,timestamp,hr\nMRN-7788,2023-05-14T10:00:00,-9\n")
+    rule = "{missing: [-9], units: {hr: /min}, zone: Europe/Berlin, clock_offset_s: 37}"
+    (tmp_path / "in" / FILE_NAME).write_text(f"licence: CC0-1.0\nmay_train: true\nfiles: {{ward.csv: {rule}}}\n")
+    assert deidentify_folder(tmp_path / "in", tmp_path / "out", tmp_path / "key", means=Means(Blind)).is_complete
+    before, after = read_manifest(tmp_path / "in" / FILE_NAME), read_manifest(tmp_path / "out" / FILE_NAME)
+    (copy,) = (tmp_path / "out").rglob("*.csv")
+    assert options_of(after, copy.relative_to(tmp_path / "out").as_posix()) == options_of(before, "ward.csv")
+    assert after.may_train and after.licence == "CC0-1.0"
+
+
+def test_what_somebody_else_wrote_in_the_meantime_stays(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(key_file: Path, names: object) -> Path:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").touch()
+        return key_file
+
+    monkeypatch.setattr(gate, "keep_names", late)
+    with pytest.raises(ConfigError, match="in the meantime"):
+        deidentify_folder(folder, tmp_path / "out", tmp_path / "key", means=Means(Blind))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["theirs"] and not list(tmp_path.glob(".out-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_asked_to_end_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "in").mkdir()
+    for each in range(400):
+        (tmp_path / "in" / f"{each}.txt").write_text(f"Seen by Dr. Zelda Quimby on 2023-05-14, number {each}. " * 60)
+    words = ["deidentify", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key")]
+    with subprocess.Popen([sys.executable, "-c", "import sys; from salus.cli import main; sys.exit(main())", *words], stderr=subprocess.DEVNULL) as run:
+        while run.poll() is None and not list(tmp_path.glob(".out-*/*/*.part")):
+            time.sleep(0.01)
+        run.send_signal(number)
+        assert run.wait(60) == 128 + number
+    assert not list(tmp_path.glob(".out-*")) and not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from datetime import date, timedelta
 
@@ -99,3 +100,15 @@ def test_any_text_is_taken_and_a_second_cleaning_changes_no_tag(text: str) -> No
     assert isinstance(clean(clean(text, subject).text, subject).text, str)
     for recogniser in (CodeRecogniser(), NameRecogniser()):
         assert all(0 <= hit.start < hit.end <= len(text) for hit in recogniser.find(text))
+
+
+LONG = ("a", "A", "1", "Aa", "中", "a.", "a-", "1.", "1/", "A-", "A'", "Aa-", "de ", "Van ", "id ", "id:", "_", "a@", "[A-", "Via A ", "12 May, ", "Dr. Aa ", "03/04/2021 ")
+"""What the patterns could try anew at every place."""
+
+
+@pytest.mark.parametrize("word", LONG)
+def test_time_grows_with_the_length_of_a_text(word: str) -> None:
+    text, subject = word * (100_000 // len(word)), Subject(KEY, "p")
+    began = time.process_time()
+    left_over(text, clean(text, subject).text, subject)
+    assert time.process_time() - began < 30, "quadratic time would be minutes"

@@ -1,7 +1,7 @@
 """Recognises what is written in digits and codes: numbers of people, accounts, cars, devices; addresses of mail and network; old ages.
 
 Takes text; gives hits by form (`123-45-6789`) or by the words before (`MRN: 4471`). A long number that nothing explains is a hit too:
-missing one costs more than hiding one.
+missing one costs more than hiding one. Every repetition that may begin anywhere has an end, so that time grows with the length of a text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from salus.record.deidentify.kinds import Hit, Kind
 
 _I = re.IGNORECASE
 _TO = r"(?:\s{0,3}(?:[:#=]|is|was|of|as|no\.?|nos\.?|number|num\.?|nr\.?|id\.?|identifier|code|full|seen|given|listed|lists)){0,3}[\s:#.(]{0,3}"
-_VALUE = r"(?P<value>(?=[A-Z0-9./ -]*\d)[A-Z0-9]+(?:[-/.][A-Z0-9]+)*(?: (?=[A-Z0-9-]*\d)[A-Z0-9-]{2,})*)(?![A-Za-z])"
+_VALUE = r"(?P<value>(?=[A-Z0-9./ -]{0,80}\d)[A-Z0-9]{1,80}(?:[-/.][A-Z0-9]{1,80}){0,20}(?: (?=[A-Z0-9-]{0,80}\d)[A-Z0-9-]{2,80}){0,20})(?![A-Za-z])"
 _LABELS: tuple[tuple[Kind, str], ...] = (
     (Kind.RECORD, r"mrn|m\.r\.n\.|(?:medical|med|health|hospital|hosp|patient|clinic|unit|chart|nhs|chi|urn|nhi|ur|pid)[. ]{0,2}(?:rec(?:ord)?s?\.?)?\s?(?:id(?:entifier)?|no\.?|number|nr\.?|num|#)|medical record|med rec|patient id(?:entification)?|chart"),
     (Kind.PLAN, r"(?:member|policy|beneficiary|subscriber|plan|insurance|insured|health card|medicare|medicaid|hicn|mbi|group|coverage)(?:['’]s)?(?:\s(?:id|no\.?|number|policy|card|plan|insurance))*|authori[sz]ation"),
@@ -37,9 +37,9 @@ _PHONE_WORDS = (
 )
 _NUMBER = r"\+?\(?\d[\d() .\-/]{5,18}\d(?:\s?(?:x|ext\.?|extension)\s?\d{1,6})?"
 _FORMS: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
-    (Kind.EMAIL, "form", re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", _I)),
+    (Kind.EMAIL, "form", re.compile(r"(?<![\w.+%-])[\w.+%-]++@[\w-]+(?:\.[\w-]+)+", _I)),
     (Kind.URL, "form", re.compile(r"\b(?:https?|ftp|sftp|file)://[^\s<>\"')\]]+|\bwww\.[^\s<>\"')\]]+", _I)),
-    (Kind.URL, "host", re.compile(r"\b(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|io|info|health|hospital|co\.uk|nhs\.uk|de|fr|ca|eu|app|dev)\b(?:/[^\s<>\"')\]]*)?", _I)),
+    (Kind.URL, "host", re.compile(r"\b(?:[a-z0-9-]{1,63}\.){1,8}(?:com|org|net|edu|gov|io|info|health|hospital|co\.uk|nhs\.uk|de|fr|ca|eu|app|dev)\b(?:/[^\s<>\"')\]]*)?", _I)),
     (Kind.IP, "v4", re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?::\d+)?(?![\d.]\d)")),
     (Kind.IP, "v6", re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){2,7}(?::?[0-9a-f]{1,4}){1,7}(?![\w:])|(?<![\w:])(?:[0-9a-f]{1,4}:){1,7}:(?:[0-9a-f]{1,4})?", _I)),
     (Kind.DEVICE, "mac", re.compile(r"\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b", _I)),
@@ -51,7 +51,7 @@ _FORMS: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
     (Kind.PHONE, "label", re.compile(rf"\b(?:{_PHONE_WORDS})\b(?:\s(?:on|at|no\.?|number|from|is))?[\s:.#(]{{0,3}}({_NUMBER})", _I)),
     (Kind.FAX, "label", re.compile(rf"\b(?:fax|facsimile|telefax)\b(?:\s(?:on|at|to|no\.?|number|is))?[\s:.#(]{{0,3}}({_NUMBER})", _I)),
     (Kind.VEHICLE, "vin", re.compile(r"\b(?=[A-HJ-NPR-Z0-9]{0,16}\d)(?=[A-HJ-NPR-Z0-9]{0,16}[A-Z])[A-HJ-NPR-Z0-9]{17}\b")),
-    (Kind.PHOTOGRAPH, "file", re.compile(r"\b[\w-]+\.(?:jpe?g|png|tiff?|heic|bmp|gif|raw|mp4|mov)\b|\b(?:IMG|DSC|DSCN|PXL|DCIM)[_-]?\d{3,}\b", _I)),
+    (Kind.PHOTOGRAPH, "file", re.compile(r"(?<![\w-])[\w-]++\.(?:jpe?g|png|tiff?|heic|bmp|gif|raw|mp4|mov)\b|\b(?:IMG|DSC|DSCN|PXL|DCIM)[_-]?\d{3,}\b", _I)),
     (Kind.PLAN, "mbi", re.compile(r"\b[1-9][A-Z][A-Z0-9]\d-?[A-Z][A-Z0-9]\d-?[A-Z]{2}\d{2}\b")),
     (Kind.ACCOUNT, "iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")),
     (Kind.OTHER, "long number", re.compile(r"(?<![\w.,/-])\d{7,}(?![\w/]|\.\d)")),

@@ -80,16 +80,18 @@ def find_dates(text: str) -> Iterator[Dated]:
         [('2021-03-14', 'numeric'), ('2021-05-02', 'named')]
     """
     day_first = is_day_first(text)
-    taken: list[Dated] = []
+    found: list[Dated] = []
+    taken = bytearray(len(text))
     for form, pattern in _PATTERNS.items():
         for match in pattern.finditer(text):
-            if any(match.start() < other.end and other.start < match.end() for other in taken):
+            if any(taken[match.start() : match.end()]):
                 continue
             if form in _LOOSE and not match["month"][0].isupper():
                 continue
             if (at := _date_of(match, form, day_first)) is not None:
-                taken.append(Dated(match.start(), match.end(), at, form, match, day_first))
-    yield from sorted(taken, key=lambda each: each.start)
+                found.append(Dated(match.start(), match.end(), at, form, match, day_first))
+                taken[match.start() : match.end()] = bytes([1]) * len(match[0])
+    yield from sorted(found, key=lambda each: each.start)
 
 
 def _date_of(match: re.Match[str], form: str, day_first: bool) -> date | None:

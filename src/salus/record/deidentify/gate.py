@@ -7,6 +7,7 @@ in a hidden folder. What maps new names to old ones stands beside the key, not i
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,12 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from salus import __version__
 from salus.errors import ConfigError, InputError, SalusError
-from salus.record.cohort import FILE_NAME, Cohort, options_of, read_manifest, subject_of, subjects_by_file
+from salus.record.cohort import FILE_NAME, Cohort, declared, manifest_text, options_of, read_manifest, subject_of, subjects_by_file
 from salus.record.deidentify.formats import Format, ending_of, format_of
+from salus.record.deidentify.identity import joined
 from salus.record.deidentify.key import Key, read_key
 from salus.record.deidentify.kinds import Kind, Recogniser
 from salus.record.deidentify.mapping import keep_names, mapping_of
@@ -126,7 +126,7 @@ class _Run:
     given: dict[Path, str] = field(default_factory=dict)
     reports: list[FileReport] = field(default_factory=list)
     mapping: dict[str, str] = field(default_factory=dict)
-    rules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    declared: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def id_of(self, path: Path) -> str:
         """Return a file's opaque id."""
@@ -187,11 +187,20 @@ def deidentify_folder(
         for part in sorted(staging.rglob("*.part")):
             part.rename(part.with_suffix(""))
         staging.chmod(0o755)
-        staging.rename(out)
+        _take_name(staging, out)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return report
+
+
+def _take_name(staging: Path, out: Path) -> None:
+    try:
+        staging.rename(out)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise ConfigError(f"Cannot write to '{out}': somebody else has written there in the meantime. Name another folder.") from None
+        raise
 
 
 def _refuse_places(root: Path, out: Path, key_file: Path) -> None:
@@ -249,44 +258,10 @@ def _survey(run: _Run) -> None:
                 raise
             except Exception as error:
                 run.note(path, known.title, "failed", (f"it cannot be read: {type(error).__name__}",))
-    _join([person for people in run.people.values() for person in people], run)
+    people = joined(person for found in run.people.values() for person in found)
+    run.same.update(people.same)
+    run.known.update({key: dict(values) for key, values in people.known.items()})
     _assign(run)
-
-
-def _join(people: Sequence[Person], run: _Run) -> None:
-    """Give each patient one key: two keys are one patient when a record number of one is a key or number of the other."""
-    parent: dict[str, str] = {}
-
-    def top(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    patients = [person for person in people if person.key]
-    for person in patients:
-        for alias in person.aliases:
-            first, second = sorted((top(person.key), top(alias)))
-            parent[second] = first
-    keys = {person.key for person in patients}
-    chief = (
-        {top(key): min(each for each in keys if top(each) == top(key)) for key in keys}
-        if len(keys) < 1000
-        else {top(key): top(key) for key in keys}
-    )
-    run.same.update({key: chief[top(key)] for key in keys})
-    everybody = [person for person in people if not person.key]
-    for person in patients:
-        _add(run.known.setdefault(run.same[person.key], {}), person)
-        _add(run.known[run.same[person.key]], Person("", {Kind.RECORD: person.aliases}))
-    for subject in run.known:
-        for person in everybody:
-            _add(run.known[subject], person)
-
-
-def _add(known: dict[Kind, frozenset[str]], person: Person) -> None:
-    for kind, values in person.values.items():
-        known[kind] = known.get(kind, frozenset()) | values
 
 
 def _assign(run: _Run) -> None:
@@ -352,30 +327,22 @@ def _deliver(path: Path, run: _Run) -> tuple[Path, ...]:
         run.note(path, known.title, "failed", reasons)
         return done.companions if done else ()
     run.reports.append(FileReport(made, known.title, "delivered", (), done.counts, done.notices))
-    _keep_options(run, work, target)
+    _keep_declared(run, path, target)
     return done.companions
 
 
-def _keep_options(run: _Run, work: Work, target: Path) -> None:
-    options = work.options
-    rule = {"modality": options.modality} if options.modality else {}
-    if options.units:
-        rule["units"] = dict(options.units)  # type: ignore[assignment]
-    if rule:
-        run.rules[target.relative_to(run.staging).as_posix().removesuffix(".part")] = {**rule, "anchor": options.anchor}
+def _keep_declared(run: _Run, path: Path, target: Path) -> None:
+    """Note what was declared of a file under its new name; texts of the copy are in UTF-8."""
+    trees = declared(run.cohort, path.relative_to(run.root).as_posix())
+    trees.get("files", {}).pop("encoding", None)
+    if any(trees.values()):
+        run.declared[target.relative_to(run.staging).as_posix().removesuffix(".part")] = trees
 
 
 def _write_manifest(run: _Run) -> None:
     """Write the manifest of the copy: what was declared of each file, under its new name."""
-    if run.rules:
-        tree = {
-            "name": "de-identified",
-            "licence": run.cohort.licence,
-            "may_train": run.cohort.may_train,
-            "may_shape_shipped_weights": run.cohort.may_shape_shipped_weights,
-            "files": run.rules,
-        }
-        (run.staging / f"{FILE_NAME}.part").write_text(yaml.safe_dump(tree, sort_keys=True), encoding="utf-8")
+    if run.declared:
+        (run.staging / f"{FILE_NAME}.part").write_text(manifest_text("de-identified", run.declared, run.cohort), encoding="utf-8")
 
 
 def _without_name(reason: str, path: Path) -> str:

@@ -2,7 +2,8 @@
 
 Takes text; gives hits. Names: titles, labels, kin and signatures, then pairs of a listed first and family name, then listed first names
 that are no common words. Places: streets, postal codes, hospitals, words of dwelling, then listed towns. Lists cover the United States
-best; a foreign name without a title, label or a known patient's record is missed more often.
+best; a foreign name without a title, label or a known patient's record is missed more often. Every repetition has an end (40 letters of a
+word), so that time grows with the length of a text.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from salus.record.deidentify.words import COMMON, EPONYM_NOUNS, NOT_A_NAME
 _UPPER = "".join(chr(code) for code in (*range(0x41, 0x5B), *range(0xC0, 0x250)) if chr(code).isupper())
 _LOWER = "".join(chr(code) for code in (*range(0x61, 0x7B), *range(0xC0, 0x250)) if chr(code).islower())
 _WORD = (
-    rf"(?:(?:[dDlL]['’]|[OM](?:['’]|a?c)|St\. )?[{_UPPER}][{_LOWER}]+(?:[-'’][{_UPPER}][{_LOWER}]+)*"
-    rf"|[{_UPPER}][{_UPPER}'’-]+|[{_UPPER}]\.?(?= [{_UPPER}]))"
+    rf"(?:(?:[dDlL]['’]|[OM](?:['’]|a?c)|St\. )?[{_UPPER}][{_LOWER}]{{1,40}}(?:[-'’][{_UPPER}][{_LOWER}]{{1,40}}){{0,4}}"
+    rf"|[{_UPPER}][{_UPPER}'’-]{{1,40}}|[{_UPPER}]\.?(?= [{_UPPER}]))"
 )
 _PARTICLE = (
     r"(?:[Vv]an|[Vv]on|[Dd]e|[Dd]er|[Dd]en|[Dd]el|[Dd]ella|[Dd]i|[Dd]a|[Dd]os|[Ll]a|[Ll]e|[Bb]in|[Aa]l|[Ee]l|[Tt]er|[Tt]en|[Zz]u|y|'t)"
 )
-_FULL = rf"(?:{_PARTICLE} )*{_WORD}(?:(?: {_PARTICLE})* {_WORD}){{0,3}}"
+_FULL = rf"(?:{_PARTICLE} ){{0,2}}{_WORD}(?:(?: {_PARTICLE}){{0,2}} {_WORD}){{0,3}}"
 _TITLE = r"(?:Dr|Mr|Mrs|Ms|Miss|Mx|Prof|Professor|Doctor|Nurse|Sister|Sr|Rev|Fr|Herr|Frau|Sra?|Dra|Mme|M)\b\.?"
 _LABEL = (
     r"(?:patient(?:['’]s)?(?: name| identification)?|pt(?: name)?|name(?: of patient)?|attending(?: physician)?|physician|surgeon|assistant|anesthesi(?:a|ologist)"
@@ -43,7 +44,7 @@ _TOLD = (
 )
 _PAIR = re.compile(rf"(?<![\w.]){_FULL}")
 _LAST_FIRST = re.compile(
-    rf"(?<!\w)(?P<last>(?:{_PARTICLE} )*[{_UPPER}][\w'’-]+)(?P<mark>, ?|\^)(?P<first>[{_UPPER}][\w'’-]+)(?:[ ^][A-Z]\.?(?![\w]))?(?!\w)"
+    rf"(?<!\w)(?P<last>(?:{_PARTICLE} ){{0,2}}[{_UPPER}][\w'’-]{{1,40}})(?P<mark>, ?|\^)(?P<first>[{_UPPER}][\w'’-]{{1,40}})(?:[ ^][A-Z]\.?(?![\w]))?(?!\w)"
 )
 _NUMBERED = re.compile(r"\s{0,3}[(,]?\s?(?:MRN|DOB|MED REC|Med Rec|Medical record|born|Born|HN|ID|PID)\b")
 _PLAIN_LAST_FIRST = _LAST_FIRST.pattern.replace("?P<last>", "?:").replace("?P<mark>", "?:").replace("?P<first>", "?:")
@@ -71,17 +72,17 @@ _STREET = (
 _UNIT = r"(?:,? (?i:apt|apartment|suite|ste|unit|flat|no|room|#)\.? ?#?\w+)?"
 _STATES = "AL|AK|AZ|AR|CA|CO|CT|DE|DC|FL|GA|HI|ID|IL|IN|IA|KS|KY|LA|ME|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|OH|OK|OR|PA|RI|SC|SD|TN|TX|UT|VT|VA|WA|WV|WI|WY"
 _STATE_NAMES = "Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii|Idaho|Illinois|Indiana|Iowa|Kansas|Kentucky|Louisiana|Maine|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|Montana|Nebraska|Nevada|New Hampshire|New Jersey|New Mexico|New York|North Carolina|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington|West Virginia|Wisconsin|Wyoming"
-_TOWN = r"[A-ZÀ-Þ][a-zà-ÿß]+(?:[ -](?:(?:of|the|on|upon|by|am|an|der|de|la|le|sur|in)[ -])*[A-ZÀ-Þ][a-zà-ÿß]+){0,3}"
+_TOWN = r"[A-ZÀ-Þ][a-zà-ÿß]{1,40}(?:[ -](?:(?:of|the|on|upon|by|am|an|der|de|la|le|sur|in)[ -]){0,4}[A-ZÀ-Þ][a-zà-ÿß]{1,40}){0,3}"
 _PLACES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("street", re.compile(rf"(?<![\w./])\d{{1,6}}[A-Za-z]?(?:-\d+)? (?:(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West)\.? )?(?:(?:\d+(?:st|nd|rd|th)|[A-Z][\w'’.-]*) ){{1,4}}(?i:{_STREET})\b\.?{_UNIT}")),
-    ("street, number last", re.compile(r"\b[A-ZÀ-Þ][\wà-ÿß-]*(?i:straße|strasse|str\.|weg|gasse|allee|platz|ring|damm|ufer|straat|laan|gracht|plein)\s\d{1,4}(?:[/-]\d{1,4})?[a-z]?\b|\b(?:Rue|Avenue|Boulevard|Via|Viale|Piazza|Calle|Plaza|Avenida|Rua|Chemin|Place|Corso|Paseo|rue|calle|via)(?: (?:de|du|des|la|le|del|della|di|da|dos|los|las))* [A-ZÀ-Þ][\wà-ÿ'’-]*(?: [A-ZÀ-Þ][\wà-ÿ'’-]*)*,? \d{1,4}\b")),
-    ("street, house first", re.compile(r"(?<![\w./])\d{1,4}[a-z]?,? (?:rue|avenue|boulevard|chemin|place|calle|via)(?: (?:de|du|des|la|le|del|della|di|d['’]))* ?[A-ZÀ-Þ][\wà-ÿ'’-]*(?: [A-ZÀ-Þ][\wà-ÿ'’-]*)*", re.IGNORECASE)),
+    ("street", re.compile(rf"(?<![\w./])\d{{1,6}}[A-Za-z]?(?:-\d+)? (?:(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West)\.? )?(?:(?:\d+(?:st|nd|rd|th)|[A-Z][\w'’.-]{{0,40}}) ){{1,4}}(?i:{_STREET})\b\.?{_UNIT}")),
+    ("street, number last", re.compile(r"\b[A-ZÀ-Þ][\wà-ÿß-]{0,40}(?i:straße|strasse|str\.|weg|gasse|allee|platz|ring|damm|ufer|straat|laan|gracht|plein)\s\d{1,4}(?:[/-]\d{1,4})?[a-z]?\b|\b(?:Rue|Avenue|Boulevard|Via|Viale|Piazza|Calle|Plaza|Avenida|Rua|Chemin|Place|Corso|Paseo|rue|calle|via)(?: (?:de|du|des|la|le|del|della|di|da|dos|los|las)){0,4}(?: [A-ZÀ-Þ][\wà-ÿ'’-]{0,40}){1,8},? \d{1,4}\b")),
+    ("street, house first", re.compile(r"(?<![\w./])\d{1,4}[a-z]?,? (?:rue|avenue|boulevard|chemin|place|calle|via)(?: (?:de|du|des|la|le|del|della|di|d['’])){0,4} ?[A-ZÀ-Þ][\wà-ÿ'’-]{0,40}(?: [A-ZÀ-Þ][\wà-ÿ'’-]{0,40}){0,8}", re.IGNORECASE)),
     ("house", re.compile(rf"\b(?:Flat|Studio|Apt\.?|Unit) \d+\w?,? (?:\d+ )?{_TOWN}|\bP\.? ?O\.? ?Box \d+|\b(?:Unit|PSC|USNV|USS|USCGC|USNS) [\w ]{{2,20}}, (?:Box \d+|APO|FPO|DPO)(?: A[AEP])?(?: \d{{5}})?")),
     ("postal code", re.compile(rf"(?<=\b(?i:zip) )\d{{5}}(?:-\d{{4}})?|(?<=\b(?i:zip): )\d{{5}}(?:-\d{{4}})?|(?<=\b(?i:zip) code )\d{{5}}|\b(?:{_STATES}),? \d{{5}}(?:-\d{{4}})?\b|(?<![\d.-])\d{{5}}-\d{{4}}(?![\d-])|\b(?:{_STATE_NAMES}),? \d{{5}}(?:-\d{{4}})?\b")),
     ("postal code", re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b|\b[ABCEGHJ-NPRSTVXY]\d[A-Z] ?\d[A-Z]\d\b")),
     ("code and town", re.compile(rf"(?<![\d.,-])(?<!\d )\d{{5}} {_TOWN}(?! ?(?:units?|IU))|{_TOWN},? (?<!\d)\d{{5}}(?:-\d{{4}})?(?![\d-])")),
     ("town and state", re.compile(rf"\b{_TOWN}, (?:(?:{_STATES})\b(?! \d)|(?:{_STATE_NAMES})\b)")),
-    ("hospital", re.compile(r"(?<!\w)(?:(?:St\.?|Saint|Mount|Mt\.?|Our Lady of|The) )?(?:[A-Z][\w'’.-]+ (?:and |of |the )?){1,5}(?:(?:Memorial|General|Community|Regional|University|County|Children['’]s|Veterans|District|Teaching|Medical|Health) )*(?:Hospital|Hospitals|Medical Center|Medical Centre|Health Center|Health System|Infirmary|Clinic|Clinics|Hospice|Nursing Home|Sanatorium|Healthcare|Rehabilitation Center|Care Home|Surgery Center|Cancer Center|Institute|Manor)(?: of [A-Z]\w+(?: [A-Z]\w+)?)?\b|\bUniversity (?:Hospital|Medical Center)(?: of)? [A-Z]\w+")),
+    ("hospital", re.compile(r"(?<!\w)(?:(?:St\.?|Saint|Mount|Mt\.?|Our Lady of|The) )?(?:[A-Z][\w'’.-]{1,40} (?:and |of |the )?){1,5}(?:(?:Memorial|General|Community|Regional|University|County|Children['’]s|Veterans|District|Teaching|Medical|Health) ){0,4}(?:Hospital|Hospitals|Medical Center|Medical Centre|Health Center|Health System|Infirmary|Clinic|Clinics|Hospice|Nursing Home|Sanatorium|Healthcare|Rehabilitation Center|Care Home|Surgery Center|Cancer Center|Institute|Manor)(?: of [A-Z]\w+(?: [A-Z]\w+)?)?\b|\bUniversity (?:Hospital|Medical Center)(?: of)? [A-Z]\w+")),
     ("dwelling", re.compile(rf"(?<!\w)(?i:(?:lives?|living|resid(?:es|ing)|residents?|home|born|raised|grew up|moved(?: here)?|relocated|travell?(?:ed|ing)|transferred|transported|came|comes|admitted|flew|woman|man|native|city|town|village|county|suburb|hospital|clinic|works?|working|practice|seen|evaluated|visit(?:ing)?|father|mother|returned) (?:in|at|from|of|to|near|outside))(?: (?:downtown|suburban|rural|the city of|the town of))? (?P<name>{_TOWN})")),
     ("county", re.compile(rf"\b{_TOWN} (?:County|Parish|Township|Borough)\b")),
 )  # fmt: skip
@@ -100,11 +101,6 @@ def _is_first(word: str) -> bool:
 def _is_family(word: str) -> bool:
     lower = word.lower()
     return lower in _listed("family_names") or any(part in _listed("family_names") for part in re.split(r"[-'’]", lower) if len(part) > 3)
-
-
-def _begins_sentence(text: str, start: int) -> bool:
-    before = text[:start].rstrip(" \t")
-    return not before or before[-1] in '.!?\n:;•*"“'
 
 
 def _kept_words(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from salus.record.deidentify.identity import People, people_of
 from salus.record.deidentify.key import Key
-from salus.record.deidentify.shown import known_of
 from salus.record.deidentify.text import OWN, Subject, clean, left_over
 from salus.record.patient import Code, Content, Instant, Item, Loaded, ObservedTime, PatientRecord, Plane, Source
 from salus.record.timeline import BIRTH_DATE
@@ -42,24 +42,27 @@ class Deidentified:
     """Reason → items that are not in the record."""
 
 
-def deidentified(record: PatientRecord, key: Key, root: Path) -> Deidentified:
+def deidentified(record: PatientRecord, key: Key, root: Path, people: People | None = None) -> Deidentified:
     """Return a record that does not say whose it is.
 
     Args:
         record: as it was read.
         key: decides every replacement.
         root: folder that names of files are given below.
+        people: whom the files of all records name, from `people_of`; by default those behind this record.
 
     Example:
         >>> found = deidentified(PatientRecord("MRN-4471", ()), Key(bytes(32)), Path("."))
         >>> found.record.subject_id, found.names["subjects"]
         ('p8c4dc12170a5', {'p8c4dc12170a5': 'MRN-4471'})
     """
-    worker = _Worker(record, key, root)
+    people = people_of((record,)) if people is None else people
+    worker = _Worker(record, key, root, people)
     items = tuple(new for item in record.items if (new := worker.item(item)) is not None)
     anchors = {name: at + worker.shift for name, at in record.anchors.items() if at.year > FIRST_YEAR}
-    pseudonym = key.subject(record.subject_id)
-    names = {"files": worker.files, "subjects": {pseudonym: record.subject_id}}
+    chief = people.chief(record.subject_id)
+    pseudonym = key.subject(chief)
+    names = {"files": worker.files, "subjects": {pseudonym: chief}}
     return Deidentified(replace(record, subject_id=pseudonym, items=items, anchors=anchors), names, worker.left_out)
 
 
@@ -73,12 +76,12 @@ def _years(item: Item) -> float:
 class _Worker:
     """What the items of one record share."""
 
-    def __init__(self, record: PatientRecord, key: Key, root: Path) -> None:
-        finder = known_of(record)
-        self.key, self.root = key, root
-        self.free = Subject(key, record.subject_id, (finder, *OWN))
-        self.known = Subject(key, record.subject_id, (finder,))
-        self.shift = timedelta(days=key.days(record.subject_id))
+    def __init__(self, record: PatientRecord, key: Key, root: Path, people: People) -> None:
+        finder, chief = people.recogniser(record.subject_id), people.chief(record.subject_id)
+        self.key, self.root, self.unsearched = key, root, people.unsearched
+        self.free = Subject(key, chief, (finder, *OWN))
+        self.known = Subject(key, chief, (finder,))
+        self.shift = timedelta(days=key.days(chief))
         self.files: dict[str, str] = {}
         self.left_out: Counter[str] = Counter()
         dated = [item for item in record.items if item.code.code != BIRTH_DATE]
@@ -99,6 +102,9 @@ class _Worker:
             return None
         if (item.code.code in AGES or item.code.code.lower() == "age") and _years(item) > OLDEST:
             self.left_out["age over 89"] += 1
+            return None
+        if self.unsearched.intersection(item.files):
+            self.left_out["nobody can say whom the file that it is from names"] += 1
             return None
         code = self._code(item.code)
         if code is None:

@@ -13,16 +13,13 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from salus.errors import InputError
 from salus.record.deidentify.codes import CodeRecogniser
-from salus.record.deidentify.formats import format_of
+from salus.record.deidentify.identity import people_of
 from salus.record.deidentify.key import KEY_BYTES, Key
-from salus.record.deidentify.kinds import Kind, Recogniser
-from salus.record.deidentify.known import KnownRecogniser
+from salus.record.deidentify.kinds import Recogniser
 from salus.record.deidentify.people import NameRecogniser, PlaceRecogniser
 from salus.record.deidentify.text import Subject, clean
 from salus.record.patient import Content, Item, Loaded, PatientRecord, Skipped, Source
-from salus.record.read.folder import readers
 
 Tree = TypeVar("Tree")
 
@@ -82,22 +79,6 @@ class Shown:
         return replace(item, source=self._source(item.source), parts=parts, content=content, value=value, code=code)
 
 
-def known_of(record: PatientRecord) -> KnownRecogniser:
-    """Return what finds the values by which the record's files name the patient, and the patient's key."""
-    known: dict[Kind, frozenset[str]] = {Kind.RECORD: frozenset({record.subject_id})}
-    installed = readers()
-    for path in sorted({file for item in record.items for file in item.files}):
-        try:
-            found = format_of(Path(path), installed) if Path(path).is_file() else None
-            people = found.survey(Path(path)) if found else ()
-        except InputError:
-            continue
-        for person in people:
-            for kind, values in person.values.items() if person.key in ("", record.subject_id) else ():
-                known[kind] = known.get(kind, frozenset()) | values
-    return KnownRecogniser(known)
-
-
 def _cleaned(load: Callable[[], Loaded], change: Callable[[str], str]) -> Callable[[], Loaded]:
     def loaded() -> Loaded:
         found = load()
@@ -128,7 +109,7 @@ def shown_of(record: PatientRecord) -> Shown:
         >>> shown.words("Patient MRN-4471, creatinine 1.2 mg/dL")[:8], "4471" in shown.words("Patient MRN-4471")
         ('Patient ', False)
     """
-    finder = known_of(record)
+    finder = people_of((record,)).recogniser(record.subject_id)
     key = Key(secrets.token_bytes(KEY_BYTES))
     free: tuple[Recogniser, ...] = (finder, CodeRecogniser(), NameRecogniser(), PlaceRecogniser())
     pseudonym = f"p-{key.code('subject', record.subject_id, digits=8)}"

@@ -67,13 +67,15 @@ def clean(text: str, subject: Subject, *, moves_dates: bool = True) -> Cleaned:
         >>> clean("Mr. Okonkwo, a 93-year-old, BP 120/80. Call 617-555-0199.", subject).text
         'Mr. [NAME-08883C], a 90 or older-year-old, BP 120/80. Call [PHONE-E0E13E].'
     """
-    kept = [match.span() for match in TAG.finditer(text)]
+    kept = bytearray(len(text))
+    for match in TAG.finditer(text):
+        kept[match.start() : match.end()] = bytes([1]) * len(match[0])
     pieces: list[str] = []
     counts: Counter[tuple[str, str]] = Counter()
     position = 0
     dates = {(found.start, found.end): found for found in find_dates(text)} if moves_dates else {}
     for hit in found_by(subject.recognisers, text):
-        if any(start < hit.end and hit.start < end for start, end in kept):
+        if any(kept[hit.start : hit.end]):
             continue
         new, action = replacement(text, hit, subject, dates)
         pieces += [text[position : hit.start], new]

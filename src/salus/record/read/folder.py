@@ -39,6 +39,10 @@ DOCUMENTATION = re.compile(
     re.IGNORECASE,
 )
 """Names of files that describe data. A manifest that lists such a file under `files` overrides this."""
+_MANIFEST, _DOCUMENTATION = "cohort manifest", "documentation or labels, not evidence"
+_DECLARED = "declared in the manifest as labels, splits or documentation, not evidence"
+NOT_EVIDENCE = frozenset({_MANIFEST, _DOCUMENTATION, _DECLARED})
+"""Reasons why a file was passed over that is no patient's evidence."""
 
 
 @dataclass
@@ -52,7 +56,7 @@ class _Walk:
 
     def skip(self, path: Path, reason: str) -> None:
         """Note a file that is not read."""
-        self.skipped.append(Skipped(str(path), reason))
+        self.skipped.append(Skipped(shown_path(path), reason))
 
     def enter(self, folder: Path, depth: int) -> None:
         """Collect the files below a folder in the order of their names; each folder once, so links cannot loop."""
@@ -76,7 +80,9 @@ class _Walk:
         except OSError as error:
             self.skip(entry, f"cannot be opened: {error.strerror}")
             return
-        if entry.name.startswith("."):
+        if not is_utf8(entry.name):
+            self.skip(entry, "its name is not in UTF-8: rename it")
+        elif entry.name.startswith("."):
             self.skip(entry, "hidden file or folder")
         elif stat.S_ISDIR(mode) and depth >= MOST_NESTED:
             self.skip(entry, f"nested more than {MOST_NESTED} folders deep")
@@ -86,6 +92,25 @@ class _Walk:
             self.files.append(entry)
         else:
             self.skip(entry, "not a regular file")
+
+
+def shown_path(path: Path) -> str:
+    r"""Return a path that can be printed: bytes that are no UTF-8 are written as `\xe9`."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_utf8(name: str) -> bool:
+    r"""Return whether a file's name is in UTF-8, as the system gave it.
+
+    Example:
+        >>> is_utf8("Größe.csv"), is_utf8("Gr\udcf6\udcdfe.csv")
+        (True, False)
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def readers() -> tuple[Reader, ...]:
@@ -133,12 +158,12 @@ def _why_passed_over(relative: str, cohort: Cohort) -> str | None:
     """Return why a file is not evidence by its name or by the manifest, or None."""
     name = relative.rsplit("/", 1)[-1]
     if name == FILE_NAME:
-        return "cohort manifest"
+        return _MANIFEST
     table = table_of(cohort, relative)
     if table is not None:
-        return None if table.is_evidence else "declared in the manifest as labels, splits or documentation, not evidence"
+        return None if table.is_evidence else _DECLARED
     if rule_of(cohort, relative) is None and DOCUMENTATION.fullmatch(name):
-        return "documentation or labels, not evidence"
+        return _DOCUMENTATION
     return None
 
 
@@ -261,6 +286,20 @@ def _grouped(
             skipped.extend(joined.skipped)
         records.append(PatientRecord(subject, _sorted(normalise(whole), anchors[subject]), dict(anchors[subject])))
     return tuple(records)
+
+
+def merged(subject_id: str, records: Sequence[PatientRecord]) -> PatientRecord:
+    """Return one patient's records as one, under a key; of an anchor that two of them time, the first counts.
+
+    Example:
+        >>> merged("a", [PatientRecord("a", ()), PatientRecord("b", ())])
+        PatientRecord(subject_id='a', items=(), anchors={})
+    """
+    if len(records) == 1:
+        return replace(records[0], subject_id=subject_id)
+    anchors = {name: at for record in reversed(records) for name, at in record.anchors.items()}
+    items = {item.id: item for record in reversed(records) for item in record.items}
+    return PatientRecord(subject_id, _sorted(tuple(items.values()), anchors), anchors)
 
 
 def _sorted(items: tuple[Item, ...], anchors: Mapping[str, datetime]) -> tuple[Item, ...]:
