@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
+from PIL import ImageCms
 from pydicom.data import get_testdata_file
 
 from salus.encode.input_key import input_key
@@ -104,6 +107,22 @@ def test_colours_and_another_rate_are_told_and_cannot_be_undone(tmp_path: Path, 
     monkeypatch.setattr("salus.record.read.sound_blocks.MOST_SAMPLES", 4000)
     (sound_item,) = sound.READER.read(tmp_path / "a.wav", ReadOptions()).found[0].items
     assert sound_item.normalised == (Normalisation("resample", (("from_hz", 8000.0), ("to_hz", 4000.0))),)
+
+
+def test_a_png_of_16_bits_with_a_profile_says_both(tmp_path: Path) -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels = b"".join(b"\0" + bytes(range(12)) for _ in range(2))
+    head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"iCCP", b"own\0\0" + zlib.compress(profile))
+    body += chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    (item,) = image.READER.read(tmp_path / "a.png", ReadOptions()).found[0].items
+    assert item.normalised == (Normalisation("colour", (("from", "RGB"), ("profile", "own"), ("bits", 16.0))),)
+    assert "colours of 16 bits read with 8" in item.remarks and item.content is not None
+    assert item.content.load().pixels.shape == (2, 2, 3)  # type: ignore[union-attr]
 
 
 def test_the_voxels_of_a_scaled_volume_come_back(tmp_path: Path) -> None:

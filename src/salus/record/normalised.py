@@ -56,9 +56,21 @@ def turn(orientation: object) -> tuple[Normalisation, ...]:
     return (Normalisation("turn", (("exif_orientation", float(orientation)),)),) if is_stated else ()  # type: ignore[arg-type]
 
 
-def colour(mode: str) -> tuple[Normalisation, ...]:
-    """Return the step from a picture's own colours to sRGB with 8 bits; none where they are those."""
-    return (Normalisation("colour", (("from", mode),)),) if mode != "RGB" else ()
+def colour(mode: str, *, has_profile: bool = False, bits: int = 8) -> tuple[Normalisation, ...]:
+    """Return the step from a picture's own colours to sRGB with 8 bits; none where they are those.
+
+    Args:
+        mode: Pillow's name of the colours as stored.
+        has_profile: whether the file's own ICC profile was applied.
+        bits: of one colour, as stored.
+
+    Example:
+        >>> colour("RGB"), words(colour("RGB", has_profile=True, bits=16)[0])
+        ((), 'colour, from RGB, profile own, bits 16.0')
+    """
+    given = (("profile", "own"),) if has_profile else ()
+    deep = (("bits", float(bits)),) if bits != 8 else ()
+    return (Normalisation("colour", (("from", mode), *given, *deep)),) if mode != "RGB" or given or deep else ()
 
 
 def resample(from_hz: float, to_hz: float) -> tuple[Normalisation, ...]:

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salus.errors import FormatError, InputError
-from salus.record.patient import Instant
+from salus.record.patient import Instant, PatientRecord
 from salus.record.read.hl7v2 import READER
 from salus.record.read.hl7v2_message import Delimiters, unescaped
 from salus.record.read.reader import HEAD_BYTES, ReadOptions
+from salus.record.timeline import cut, parse_instant
 
 HEADER = r"MSH|^~\&|APP|FAC|||20200102030405+0100||{kind}|1|T|{version}||||||{charset}"
 PERSON = r"PID|1||77^^^A^MR~88^^^B^SS||Secretname^Ann||19560721|F|||1 Secret St^^Secrettown"
@@ -54,6 +55,16 @@ def test_person_gives_sex_and_year_and_no_identity(tmp_path):
     assert (sex.value, sex.category, sex.modality) == ("female", "demographic", "ehr")
     assert born.observed_at == Instant(datetime(1956, 1, 1, tzinfo=UTC), "year", False)
     assert not any(secret in repr(found) for secret in ("Secret", "0721", "'88'"))
+
+
+def test_a_result_is_not_known_before_it_was_reported(tmp_path):
+    result = read(tmp_path, message(PERSON, OBR, "OBX|1|NM|2093-3^Cholesterol^LN||6.2|mmol/L|||||F"))
+    lab = next(item for item in items(result) if item.number == 6.2)
+    zone = timezone(timedelta(hours=1))
+    assert lab.observed_at.at == datetime(2020, 1, 2, 3, tzinfo=zone) and lab.recorded_at.at == datetime(2020, 1, 2, 4, tzinfo=zone)
+    record = PatientRecord("77", tuple(items(result)))
+    known = [lab in cut(record, parse_instant(f"2020-01-02T{hour}:30+01:00")).record.items for hour in ("03", "04")]
+    assert known == [False, True]
 
 
 def test_number_with_unit_range_flag_and_time_zone_of_the_sender(tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from salus.errors import FormatError, InputError
-from salus.record.patient import Image, Item
+from salus.record.patient import Image, Item, Normalisation
 from salus.record.read.reader import FileRead, ReadOptions
 from salus.record.read.tiff import READER
 
@@ -79,6 +79,7 @@ def test_colours_of_16_bits_are_read_with_8_and_that_is_said(tmp_path: Path) -> 
     (item,) = items_of(tmp_path / "a.tif")
     np.testing.assert_array_equal(loaded(item).pixels, pixels // 256)
     assert "colours of 16 bits read with 8" in item.remarks
+    assert item.normalised == (Normalisation("colour", (("from", "RGB"), ("bits", 16.0))),)
 
 
 def test_palette(tmp_path: Path) -> None:

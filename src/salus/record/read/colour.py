@@ -47,8 +47,13 @@ def said_of(mode: str, profile: bytes | None) -> str | None:
     """
     if not profile:
         return None
-    is_usable = _transform(mode if mode in MODES else "RGB", profile) is not None
-    return "colours converted from the file's own profile to sRGB" if is_usable else "its colour profile cannot be used: colours as stored"
+    is_used = is_usable(mode, profile)
+    return "colours converted from the file's own profile to sRGB" if is_used else "its colour profile cannot be used: colours as stored"
+
+
+def is_usable(mode: str, profile: bytes | None) -> bool:
+    """Return whether a picture's colours are converted by its file's own profile."""
+    return _transform(mode if mode in MODES else "RGB", profile) is not None
 
 
 def _transform(mode: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:

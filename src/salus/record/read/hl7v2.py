@@ -182,18 +182,20 @@ def _read_order(order: Order, about: Circumstances, patient: _Patient, feed: _Fe
             feed.refuse("alarm", f"message {message.number}", str(error))
         return
     results = map_order(order, about)
-    sent_at = _sent_at(message, about) if any(draft.observed_at is None for _, draft in results.placed) else None
+    sent_at = _time_in(message.header, 7, about) if any(draft.observed_at is None for _, draft in results.placed) else None
+    issued = None if order.request is None else _time_in(order.request, 22, about)
     for segment, draft in results.placed:
         if draft.observed_at is None and sent_at is not None:
             draft = replace(draft, observed_at=sent_at, remarks=(*draft.remarks, "the time is when the message was sent"))
-        patient.items.append(feed.item(segment, draft, message.remarks))
+        patient.items.append(replace(feed.item(segment, draft, message.remarks), recorded_at=issued))
     for segment, reason in results.refused:
         feed.refuse(segment.name, segment.place, reason)
 
 
-def _sent_at(message: Message, about: Circumstances) -> Instant | None:
+def _time_in(segment: Segment, field: int, about: Circumstances) -> Instant | None:
+    """Return a time beside the results (MSH-7: sent; OBR-22: reported, or its status changed); None where it is none."""
     try:
-        return time_of(message.header.text(7), about.clock)
+        return time_of(segment.text(field), about.clock)
     except FormatError:
         return None
 

@@ -18,7 +18,7 @@ from salus.errors import FormatError
 from salus.record.claims import UNCLAIMED, modality_of
 from salus.record.normalised import UPRIGHT, colour, turn
 from salus.record.patient import Code, Content, Image, Item, Source, item_id
-from salus.record.read.colour import in_srgb, said_of
+from salus.record.read.colour import in_srgb, is_usable, said_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
 
@@ -43,13 +43,16 @@ def read_image(path: Path, options: ReadOptions) -> FileRead:
         exif.load(picture.info.get("exif", b""))  # not picture.getexif(), which decodes all pixels of a PNG
         turns = turn(exif.get(EXIF_ORIENTATION, UPRIGHT))
         is_grey = mode in ("1", "L", "LA", "I", "I;16", "F")
-        colours = None if is_grey else said_of(mode, picture.info.get("icc_profile"))
+        profile = picture.info.get("icc_profile")
+        colours = None if is_grey else said_of(mode, profile)
+        bits = 16 if media == "image/png" and not is_grey and _is_deep_png(path) else 8
         if exif.get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
             width, height = height, width
     sha256 = file_sha256(path)
     modality = options.modality or modality_of(f"media:{media}")
     remarks = ["turned upright as its EXIF orientation states"] if turns else []
     remarks += ["transparency dropped"] if mode in ("LA", "RGBA", "PA") else []
+    remarks += ["colours of 16 bits read with 8"] if bits == 16 else []
     remarks += [colours] if colours else []
     remarks += ["pixel spacing is not stated: no distance can be measured"]
     remarks += ["kind of image not stated: declare it in the manifest"] if modality == UNCLAIMED else []
@@ -61,9 +64,16 @@ def read_image(path: Path, options: ReadOptions) -> FileRead:
         category="image",
         content=Content("image", partial(load_image, path), f"{height} × {width}, {'grey' if is_grey else 'colour'}"),
         remarks=tuple(remarks),
-        normalised=(*turns, *(() if is_grey else colour(mode))),
+        normalised=(*turns, *(() if is_grey else colour(mode, has_profile=is_usable(mode, profile), bits=bits))),
     )
     return FileRead(found=(Found(None, (item,)),))
+
+
+def _is_deep_png(path: Path) -> bool:
+    """Return whether a PNG states 16 bits a sample (IHDR, PNG 3rd edition, 11.2.1)."""
+    with path.open("rb") as stream:
+        head = stream.read(25)
+    return len(head) == 25 and head[24] == 16
 
 
 def media_of(head: bytes) -> str:

@@ -23,7 +23,7 @@ from salus.errors import FormatError, MissingExtra
 from salus.record.claims import UNCLAIMED, modality_of
 from salus.record.normalised import UPRIGHT, colour, turn
 from salus.record.patient import Code, Content, Image, Item, Skipped, Source, item_id
-from salus.record.read.colour import in_srgb, said_of
+from salus.record.read.colour import in_srgb, is_usable, said_of
 from salus.record.read.reader import FileRead, Found, Reader, ReadOptions
 from salus.record.read.source import file_sha256, refuse_empty
 from salus.record.read.whole_slide import GENERIC, facts_of, load_slide, vendor_of
@@ -145,13 +145,15 @@ def _page_item(path: Path, sha256: str, picture: Pillow.Image, at: tuple[int, in
         f"page {page + 1} of {count}" if count > 1 else "",
     ]
     remarks = ["turned upright as its orientation states"] if turns else []
-    remarks += ["colours of 16 bits read with 8"] if _is_deep_colour(picture) else []
-    remarks += [remark] if colours == "colour" and (remark := said_of(picture.mode, picture.info.get("icc_profile"))) else []
+    bits, profile = _colour_bits(picture), picture.info.get("icc_profile")
+    remarks += [f"colours of {bits} bits read with 8"] if bits > 8 else []
+    remarks += [remark] if colours == "colour" and (remark := said_of(picture.mode, profile)) else []
     remarks += (
         ["pixel spacing is not stated (a resolution tag is of paper or screen): no distance can be measured"] if spacing is None else []
     )
     remarks += ["kind of image not stated: declare it in the manifest"] if modality == UNCLAIMED else []
     locator = f"page {page + 1}" if count > 1 else ""
+    own = colour(picture.mode, has_profile=is_usable(picture.mode, profile), bits=bits) if colours == "colour" else ()
     return Item(
         id=item_id(sha256, locator),
         modality=modality,
@@ -160,7 +162,7 @@ def _page_item(path: Path, sha256: str, picture: Pillow.Image, at: tuple[int, in
         category="image",
         content=Content("image", partial(load_page, path, page), ", ".join(part for part in parts if part)),
         remarks=tuple(remarks),
-        normalised=(*turns, *(colour(picture.mode) if colours == "colour" else ())),
+        normalised=(*turns, *own),
     )
 
 
@@ -231,9 +233,10 @@ def _refuse_truncated(path: Path, picture: Pillow.Image) -> None:
             raise FormatError(f"Cannot read the image '{path.name}': it is truncated. Export or copy it again.")
 
 
-def _is_deep_colour(picture: Pillow.Image) -> bool:
+def _colour_bits(picture: Pillow.Image) -> int:
+    """Return the bits of one colour, as stored; 8 for what is stored in fewer."""
     bits = picture.tag_v2.get(258, ())  # type: ignore[attr-defined]
-    return isinstance(bits, tuple) and len(bits) >= 3 and max(bits) > 8
+    return max(8, *map(int, bits)) if isinstance(bits, tuple) and len(bits) >= 3 else 8
 
 
 def _ome_of(picture: Pillow.Image) -> _Ome:
