@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.errors import InputError
+from salus.record.deidentify import spoken
 from salus.record.deidentify.gate import Means, deidentify_folder
 from salus.record.deidentify.key import Key
 from salus.record.deidentify.sounds import check_sound, deidentify_sound
@@ -49,6 +50,18 @@ class Hearing:
             if words:
                 found.append(Segment(words[0].start_s, words[-1].end_s, " ".join(word.text for word in words), words))
         return found
+
+
+@pytest.mark.parametrize("modality", ["speech", "cough"])
+def test_what_lies_across_the_border_of_two_windows_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modality: str) -> None:
+    monkeypatch.setattr(spoken, "WINDOW_S", 5.0)
+    path = tone(tmp_path, 12.0)
+    engine = Hearing(segment(*[("the", 0.99)] * (10 if modality == "speech" else 1)))
+    done = deidentify_sound(path, tmp_path / "new.wav.part", work(modality, engine))
+    samples, _ = soundfile.read(done.files[0])
+    quiet = [not np.abs(samples[int((at - 0.9) * RATE) : int((at + 0.9) * RATE)]).any() for at in (5.0, 10.0)]
+    assert quiet == [True, True] and np.abs(samples[int(2.0 * RATE) : int(3.0 * RATE)]).max() > 0.1
+    assert tuple(check_sound(path, tmp_path / "new.wav.part", work(modality, engine))) == ()
 
 
 def work(modality: str | None, engine: Hearing | None) -> Work:

@@ -18,7 +18,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import ExplicitVRLittleEndian
 
 from salus.errors import FormatError, MissingExtra
-from salus.record.deidentify.pixels import merged, shown
+from salus.record.deidentify.pixels import MOST_LOOKS, merged, shown
 from salus.record.deidentify.work import Box, TextFinder, Work
 
 MOST_PIXEL_BYTES = 2 << 30
@@ -34,10 +34,14 @@ def mask_text(data: Dataset, name: str, work: Work) -> int:
     """
     if "FloatPixelData" in data or "DoubleFloatPixelData" in data or "PixelData" not in data:
         return 0
-    boxes = merged(_boxes(data, name, _finder(work)))
-    if boxes:
+    count = 0
+    for _ in range(MOST_LOOKS):
+        boxes = merged(_boxes(data, name, _finder(work)))
+        if not boxes:
+            break
         _cover(data, boxes, name)
-    return len(boxes)
+        count += len(boxes)
+    return count
 
 
 def text_left(data: Dataset, name: str, work: Work) -> int:

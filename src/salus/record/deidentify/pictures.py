@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps, ImageSequence, UnidentifiedImageError
 
 from salus.errors import FormatError, MissingExtra
-from salus.record.deidentify.pixels import merged, shown
+from salus.record.deidentify.pixels import MOST_LOOKS, merged, shown
 from salus.record.deidentify.work import Box, Done, Work, in_words
 
 ENDINGS = {"PNG": "png", "JPEG": "jpg", "TIFF": "tif"}
@@ -71,19 +71,22 @@ def deidentify_picture(path: Path, target: Path, work: Work) -> Done:
         head = stream.read(4)
     kind = "PNG" if head[:4] == b"\x89PNG" else "JPEG" if head[:2] == b"\xff\xd8" else "TIFF"
     counts: Counter[tuple[str, str]] = Counter()
-    frames = list(frames_of(path))
-    found = [_text_in(frame, work) for frame in frames]
-    boxes = merged(box for each in found for box in each)
+    bare, boxes = list(frames_of(path)), 0
+    for _ in range(MOST_LOOKS):
+        found = merged(box for frame in bare for box in _text_in(frame, work))
+        if not found:
+            break
+        bare, boxes = [_bare(frame, found) for frame in bare], boxes + len(found)
     with Image.open(path) as opened:
         turned = opened.getexif().get(ORIENTATION, 1) != 1
         counts["metadata", "removed"] += len(set(opened.info) - STRUCTURE_ONLY) + len(opened.getexif())
     notices = ("a photograph may show a face, a tattoo or a scar; it is not changed beyond written text",)
     if boxes:
-        counts["burned-in-text", "masked"] += len(boxes)
+        counts["burned-in-text", "masked"] += boxes
     if kind == "JPEG" and not boxes and not turned:
         target.write_bytes(_without_segments(path))
         return Done((target,), counts, notices)
-    bare = [_bare(frame, boxes) for frame in frames]
+    bare = bare if boxes else [_bare(frame, ()) for frame in bare]
     options = (
         {"quality": 95, "subsampling": 0} if kind == "JPEG" else {"save_all": True, "append_images": bare[1:]} if kind == "TIFF" else {}
     )

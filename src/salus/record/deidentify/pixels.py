@@ -20,6 +20,8 @@ from salus.record.deidentify.work import Box, TextFinder
 LEAST_SCORE = 0.3
 """Certainty of the reading below which a box counts as no text."""
 LEAST_CHARACTERS = 2
+MOST_LOOKS = 4
+"""So often a picture is searched and covered: beside text that is covered another stretch may come to be readable."""
 TILE = 1600
 """Pixels; larger pictures are searched in tiles, since the model shrinks what it is given."""
 OVERLAP = 200

@@ -28,6 +28,9 @@ LONGEST_PAUSE_S = 0.25
 MARGIN_S = 0.5
 """By so much the sound of a word that goes may reach beyond its marks, which are a third of a second off in places."""
 WINDOW_S = 300.0
+"""Longer recordings are heard in windows of this length, so that memory stays bounded."""
+CUT_S = 1.0
+"""So far around the border of two windows a word may have been cut in two; what is there counts as a word that is not known."""
 _COUNTING = """
 zero oh nought one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
 twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million double triple first second third fourth fifth sixth seventh
@@ -64,7 +67,9 @@ def hear(samples: NDArray[np.float32], sampling_rate_hz: float, engine: Transcri
         for one in engine.transcribe(at_rate(samples[start : start + size], sampling_rate_hz, RATE_HZ)):
             words = tuple(Word(word.start_s + late, word.end_s + late, word.text, word.probability) for word in one.words)
             segments.append(Segment(one.start_s + late, one.end_s + late, one.text, words))
-    return Heard(tuple(segments))
+    cuts = [at / sampling_rate_hz for at in range(size, len(samples), size)] if segments else []
+    segments += [Segment(at - CUT_S, at + CUT_S, "…") for at in cuts]
+    return Heard(tuple(sorted(segments, key=lambda one: one.start_s)))
 
 
 def identifying(heard: Heard, subject: Subject) -> Counter[str]:
