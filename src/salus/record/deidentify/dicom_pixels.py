@@ -7,7 +7,7 @@ because text stands still while the reading of it wavers. A file without text ke
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,14 @@ def mask_text(data: Dataset, name: str, work: Work) -> int:
     """
     if "FloatPixelData" in data or "DoubleFloatPixelData" in data or "PixelData" not in data:
         return 0
-    count = 0
+    covered: set[Box] = set()
     for _ in range(MOST_LOOKS):
-        boxes = merged(_boxes(data, name, _finder(work)))
+        boxes = set(merged(_boxes(data, name, _finder(work)))) - covered
         if not boxes:
             break
-        _cover(data, boxes, name)
-        count += len(boxes)
-    return count
+        _cover(data, sorted(boxes), name)
+        covered |= boxes
+    return len(covered)
 
 
 def text_left(data: Dataset, name: str, work: Work) -> int:
@@ -79,7 +79,7 @@ def _frames(data: Dataset, name: str) -> Iterator[NDArray[Any]]:
         ) from error
 
 
-def _cover(data: Dataset, boxes: tuple[Box, ...], name: str) -> None:
+def _cover(data: Dataset, boxes: Sequence[Box], name: str) -> None:
     """Write black over the boxes of all frames; the pixels become uncompressed."""
     count = max(1, int(data.get("NumberOfFrames") or 1))
     size = int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * (int(data.BitsAllocated) // 8 or 1) * count
