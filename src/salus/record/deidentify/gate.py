@@ -27,6 +27,7 @@ from salus.record.deidentify.formats import Format, ending_of, format_of
 from salus.record.deidentify.identity import joined
 from salus.record.deidentify.key import Key, read_key
 from salus.record.deidentify.kinds import Kind, Recogniser
+from salus.record.deidentify.known import KnownRecogniser
 from salus.record.deidentify.mapping import keep_names, mapping_of
 from salus.record.deidentify.pixels import build_text_finder
 from salus.record.deidentify.work import Done, Person, TextFinder, Work
@@ -124,6 +125,7 @@ class _Run:
     same: dict[str, str] = field(default_factory=dict)
     known: dict[str, dict[Kind, frozenset[str]]] = field(default_factory=dict)
     given: dict[Path, str] = field(default_factory=dict)
+    built: dict[str, KnownRecogniser] = field(default_factory=dict)
     reports: list[FileReport] = field(default_factory=list)
     mapping: dict[str, str] = field(default_factory=dict)
     declared: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -305,7 +307,7 @@ def _deliver(path: Path, run: _Run) -> tuple[Path, ...]:
     known, relative = run.formats[path], path.relative_to(run.root).as_posix()
     made = run.id_of(path)
     means, options = run.means, options_of(run.cohort, relative)
-    work = Work(run.key, run.given[path], run.known, run.same, options, means.finder, means.more, means.transcriber)
+    work = Work(run.key, run.given[path], run.known, run.same, options, means.finder, means.more, means.transcriber, run.built)
     folder = run.staging / work.pseudonym
     folder.mkdir(exist_ok=True)
     target = folder / f"{made}.{ending_of(path, known)}.part"

@@ -66,6 +66,8 @@ class Work:
     """Recognisers beside the own ones, such as Presidio."""
     transcriber: Callable[[], Transcriber] | None = None
     """Builds what hears speech; None: speech is refused."""
+    built: dict[str, KnownRecogniser] = field(default_factory=dict, compare=False)
+    """Patient's key → their recogniser, built once for all files with the same `known`."""
     new_stem: str = ""
     """Name of the new file without its ending."""
 
@@ -81,7 +83,9 @@ class Work:
     @property
     def known_recogniser(self) -> KnownRecogniser:
         """Return what finds this patient's known identifiers."""
-        return KnownRecogniser(self.known.get(self.subject, {}))
+        if self.subject not in self.built:
+            self.built[self.subject] = KnownRecogniser(self.known.get(self.subject, {}))
+        return self.built[self.subject]
 
     @property
     def pseudonym(self) -> str:
