@@ -39,6 +39,7 @@ bench: env
 	$(BIN)/python scripts/measure_missingness.py results/missingness.json runs/dna/model
 	$(BIN)/python scripts/time_questions.py results/second-question.json runs/dna/model
 	$(BIN)/python scripts/measure_deidentification.py results/deidentification.json
+	$(BIN)/python scripts/time_deidentification.py "$(SALUS_DATA)" results/deidentification-cost.json
 	$(BIN)/python scripts/measure_store.py results/store.json --folder runs/store
 	$(BIN)/python scripts/bench_ingestion.py "$(SALUS_DATA)" results/ingestion.json
 	$(BIN)/python scripts/fuzz_readers.py "$(SALUS_DATA)" results/fuzzing.json --seconds 3600
