@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from salus import registry
+from salus import fuse, registry
 from salus.classifiers import build_classifier
 from salus.errors import MissingExtra
-from salus.evaluate.fusion_tasks import FusionTask, Progress, fusion_task, kept_sets
-from salus.evaluate.rows import Result
+from salus.evaluate.fusion_tasks import FusionTask, Progress, features_key, fusion_task, kept_sets
+from salus.evaluate.rows import Result, file_hash
 from salus.fuse.fit import Budget, fit
 from salus.fuse.token_sets import Tokens, TokenSets, standardised
 from salus.metrics import Floats, auroc, bootstrap, calibration_error, paired
@@ -92,6 +92,10 @@ class Bench:
     def __init__(self, recipe: FusionRecipe, data: Path, work: Path, progress: Progress) -> None:
         self.recipe, self.data, self.work, self.progress = recipe, data, work, progress
         self.fitted = 0
+        sources = sorted(Path(fuse.__path__[0]).glob("*.py"))
+        self.code = hashlib.sha256("".join(map(file_hash, sources)).encode()).hexdigest()
+        """Of the strategies: other code, other fits."""
+        self._keys: dict[str, str] = {}
         self._sets: dict[str, dict[str, TokenSets]] = {}
 
     def sets(self, name: str) -> dict[str, TokenSets]:
@@ -101,10 +105,16 @@ class Bench:
             self._sets[name] = {"pool": joined(found["train"], found["val"]), **dict(found.items())}
         return self._sets[name]
 
+    def _features(self, name: str) -> str:
+        if name not in self._keys:
+            self._keys[name] = features_key(name, self.data)
+        return self._keys[name]
+
     def done(self, wanted: Fit) -> Done:
         """Return what a fit gave, from the folder where it was kept before; else run it."""
         settings = asdict(self.recipe.tasks[wanted.task])
-        key = hashlib.sha256(json.dumps([asdict(wanted), settings], sort_keys=True, default=str).encode()).hexdigest()[:20]
+        made_of = [asdict(wanted), settings, self._features(wanted.task), self.code]
+        key = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:20]
         path = self.work / "fits" / f"{key}.npz"
         if path.exists():
             with np.load(path, allow_pickle=False) as found:

@@ -6,6 +6,7 @@ feature: series become summary statistics, omics the values themselves, so that 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from salus.encode.modality import Modality
 from salus.encode.summary import STATISTICS
 from salus.encode.variables import QuantileNormaliser, VariableEncoder
 from salus.errors import ConfigError
+from salus.evaluate.rows import file_hash, tree_hash
 from salus.fuse.token_sets import Tokens, TokenSets
 from salus.model import prepare_modality
 from salus.record.patient import Profile
@@ -155,10 +157,18 @@ def fusion_task(name: str) -> FusionTask:
     return FUSION_TASKS[name]
 
 
+def features_key(name: str, data: Path) -> str:
+    """Return 16 hex digits of what a task's token sets are made of: the data, and the code that makes them."""
+    here = Path(__file__).parent
+    code = [here / "fusion_tasks.py", *(here.parent / "encode" / f"{one}.py" for one in ("summary", "variables"))]
+    made_of = [tree_hash(data / folder) for folder in registry.load("salus.tasks", name).folders] + [file_hash(path) for path in code]
+    return hashlib.sha256("".join(made_of).encode()).hexdigest()[:16]
+
+
 def kept_sets(name: str, data: Path, folder: Path, splits: Sequence[Split], progress: Progress) -> dict[Split, TokenSets]:
-    """Return the token sets of a task, from the folder where they were kept before."""
+    """Return the token sets of a task, from the folder where they were kept before (by what they are made of)."""
     task = fusion_task(name)
-    paths = {split: folder / f"{name}-{split}.npz" for split in splits}
+    paths = {split: folder / f"{name}-{split}-{features_key(name, data)}.npz" for split in splits}
     if not all(path.exists() for path in paths.values()):
         folder.mkdir(parents=True, exist_ok=True)
         for split, sets in task.read(registry.load("salus.tasks", name), data, splits, progress).items():
