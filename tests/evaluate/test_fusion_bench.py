@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salus import cli, registry
+from salus import cli, metrics, registry
 from salus.errors import ConfigError
 from salus.evaluate import fusion_bench, fusion_tasks
 from salus.evaluate.fusion_bench import Comparison, FusionRecipe, TaskRecipe, bench_fusion, shapley, subsets
@@ -42,6 +42,7 @@ def made(split: str) -> TokenSets:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Put a made task in the place of the real ones; return which splits were read."""
     read: list[str] = []
+    monkeypatch.setattr(metrics, "RESAMPLES", 40)
 
     def sets(_task: object, _data: Path, splits: Sequence[str], _progress: object) -> dict[str, TokenSets]:
         read.extend(splits)
@@ -54,8 +55,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def recipe(task: str, *strategies: str) -> FusionRecipe:
-    one = TaskRecipe({"hidden": 16}, Budget(epochs=15, batch_size=32, lr=5e-3), ("logistic_regression",))
-    return FusionRecipe("made", (0, 1), strategies, {task: one})
+    one = TaskRecipe({"hidden": 16}, Budget(epochs=8, batch_size=32, lr=1e-2), ("logistic_regression",))
+    return FusionRecipe("made", (0,), strategies, {task: one})
 
 
 def quiet(_words: str, _share: float) -> None:
@@ -71,7 +72,7 @@ def test_what_is_done_is_kept_and_test_is_read_by_finalists_alone(asked: list[st
     mended, (_, test) = bench_fusion(wanted, tmp_path, tmp_path / "work", reads_test=True, progress=quiet)
     tested = {row.model for row in test.rows if row.metric == "auroc"}
     assert len(tested) == 4 and sum("(rival)" in name for name in tested) == 1, "two strategies, one modality alone, one rival"
-    assert mended.fitted == 1 + 2 * 4
+    assert mended.fitted == 1 + 4
     best = max((row for row in val.rows if row.metric == "auroc" and row.role == "candidate"), key=lambda row: row.value)
     assert best.model in tested and best.value > 0.85
     assert any(row.metric == "auroc_difference" and row.model.startswith(best.model) for row in test.rows)
@@ -113,12 +114,12 @@ def test_standardising_uses_the_fitted_patients_alone() -> None:
 @pytest.mark.parametrize("name", registry.names("salus.fusers"))
 def test_every_strategy_learns_from_two_modalities(name: str) -> None:
     fitted, scored = standardised(made("train"), made("test"))
-    found = fit(fitted, {"strategy": name, "hidden": 16}, Budget(epochs=30, batch_size=16, lr=5e-3), options=2, seed=0)
+    found = fit(fitted, {"strategy": name, "hidden": 16}, Budget(epochs=15, batch_size=16, lr=1e-2), options=2, seed=0)
     both = auroc(scored.answers.astype(float), found.probabilities(scored)[:, 1])
     alone = auroc(scored.answers.astype(float), found.probabilities(scored.without(["b"]))[:, 1])
     assert both > 0.75 and both > alone > 0.55, "without retraining, b missing"
-    again = fit(fitted, {"strategy": name, "hidden": 16}, Budget(epochs=30, batch_size=16, lr=5e-3), options=2, seed=0)
-    assert np.array_equal(again.probabilities(scored), found.probabilities(scored)), "deterministic by seed"
+    twice = [fit(fitted, {"strategy": name, "hidden": 16}, Budget(epochs=1), options=2, seed=3).probabilities(scored) for _ in "ab"]
+    assert np.array_equal(*twice), "deterministic by seed"
 
 
 @given(st.lists(st.floats(0, 1), min_size=8, max_size=8))

@@ -161,10 +161,11 @@ def kept_rows(present: Present, chance: float) -> Present:
 
 
 def item_ids(fused: Fused, row: int, by_modality: Mapping[str, Sequence[tuple[str, ...]]]) -> tuple[tuple[str, ...], ...]:
-    """Return the items behind each kept token of one patient (empty for markers and for tokens made of several)."""
+    """Return the items behind each kept token of one patient: none of a marker, all of a token that was made of several modalities."""
     kept = fused.mask[row].tolist()
+    every = tuple(dict.fromkeys(item for tokens in by_modality.values() for items in tokens for item in items))
     return tuple(
-        by_modality[name][place] if place >= 0 else ()
+        by_modality[name][place] if place >= 0 else every if not name else ()
         for name, place, keep in zip(fused.modality, fused.position, kept, strict=True)
         if keep
     )
