@@ -36,6 +36,8 @@ bench: env
 	$(BIN)/python scripts/measure_omics.py results/omics.json
 	$(BIN)/python scripts/measure_transcriber.py results/transcription.json  # needs espeak-ng
 	$(BIN)/python scripts/measure_pretraining.py results/pretraining.json
+	$(BIN)/salus bench fusion recipes/fusion.yaml
+	$(BIN)/python scripts/fusion_cost.py results/fusion-cost.json
 	$(BIN)/python scripts/measure_missingness.py results/missingness.json runs/dna/model
 	$(BIN)/python scripts/time_questions.py results/second-question.json runs/dna/model
 	$(BIN)/python scripts/measure_deidentification.py results/deidentification.json

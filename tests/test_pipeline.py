@@ -13,8 +13,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from salus import pipeline
-from salus.batch import OptionQuestion, encoded_record, option_logprobs, option_prompt
+from salus import pipeline, registry
+from salus.batch import OptionQuestion, answer_logits, encoded_record, make_example, option_logprobs, option_prompt
 from salus.errors import ContextLengthError
 from salus.fuse.fuser import item_ids
 from salus.generate.answer import Statement
@@ -292,6 +292,20 @@ def test_soft_tokens_know_their_items(model: SalusModel) -> None:
     behind = item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
     kept = [place for place, keep in zip(fused.position, fused.mask[0].tolist(), strict=True) if keep]
     assert [bool(ids) for ids in behind] == [place >= 0 for place in kept]
+
+
+@pytest.mark.parametrize("strategy", registry.names("salus.fusers"))
+def test_every_strategy_of_fusion_feeds_the_language_model(tiny_backbone: Path, strategy: str) -> None:
+    model = tiny_model(tiny_backbone, strategy=strategy)
+    whole, part = patient(3), patient(3, without=("notes",))
+    answers = [ask(open_record(record, model), QUESTION, OPTIONS) for record in (whole, part)]
+    assert sum(score.probability for score in answers[0].options) == pytest.approx(1) and len(answers[0].option_item_ids) > 3
+    assert not set(answers[1].option_item_ids) & {one.id for one in whole.items if one.modality == "notes"}
+    example = make_example(model, encoded_record(model, model.prepare(whole)), option_prompt(whole, QUESTION, OPTIONS), "yes", OPTIONS)
+    model.fuser.train()
+    model.fuser.requires_grad_(True)
+    answer_logits(model, [example])[0].sum().backward()
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.fuser.parameters()), "it can be trained"
 
 
 def test_biases_of_many_options_go_by_name() -> None:

@@ -35,12 +35,12 @@ def passed(name: str) -> ModalityEvaluation:
     return ModalityEvaluation("made-up", "auroc", "val", 0.9, 0.8, 0.95, 100, 0.6, is_passed=True)
 
 
-def tiny_model(backbone: Path, *, lora: bool = True, seed: int = 0) -> SalusModel:
+def tiny_model(backbone: Path, *, lora: bool = True, seed: int = 0, strategy: str = "concat") -> SalusModel:
     """Return a model with random weights, its LoRA weights too, in float32, every modality interpreted."""
     torch.manual_seed(seed)
     calibration = OptionCalibration("made-up", QUESTION, OPTIONS, "yes", ("vitals_labs",), 1.5, -0.2, 100)
     config = ModelConfig(
-        "tiny", "0", str(backbone), IDENTITY, ENCODERS, FUSER, LORA if lora else None,
+        "tiny", "0", str(backbone), IDENTITY, ENCODERS, {**FUSER, "strategy": strategy}, LORA if lora else None,
         evaluations={name: passed(name) for name in ENCODERS}, option_calibrations=(calibration,),
     )  # fmt: skip
     model = SalusModel(config, HuggingFaceBackbone.load(backbone, IDENTITY, torch.float32))

@@ -23,7 +23,7 @@ from salus.config import settings_from
 from salus.encode.encoder import Encoder, Prepared, encode
 from salus.encode.modality import Modality
 from salus.errors import ConfigError, ModelError
-from salus.fuse.concat import ConcatConfig, ConcatFuser
+from salus.fuse.build import build_fuser
 from salus.fuse.fuser import Fused, Present
 from salus.reason import embedded
 from salus.reason.huggingface import HuggingFaceBackbone
@@ -94,7 +94,7 @@ class ModelConfig:
     encoders: Mapping[str, Mapping[str, Any]]
     """Modality → settings of its encoder."""
     fuser: Mapping[str, Any] = field(default_factory=dict)
-    """`hidden`, `dropout`, `modality_dropout`, `token_rms`."""
+    """`strategy` (a name in `salus.fusers`; absent: `concat`) and its settings."""
     lora: Mapping[str, Any] | None = None
     """`r`, `alpha`, `targets`; None: the backbone is used as it is."""
     evaluations: Mapping[str, ModalityEvaluation] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class SalusModel(nn.Module):
             {name: cast(nn.Module, build_encoder(name, settings)) for name, settings in config.encoders.items()}
         )
         widths = {name: (self.encoder(name).width, self.encoder(name).tokens) for name in config.encoders}
-        self.fuser = ConcatFuser(fuser_config(config.fuser, widths, backbone.width))
+        self.fuser = cast(nn.Module, build_fuser(config.fuser, widths, backbone.width))
         self.frame = frame_of(backbone.tokenizer)
 
     def encoder(self, name: str) -> Encoder:
@@ -183,15 +183,6 @@ def build_encoder(name: str, settings: Mapping[str, Any]) -> Encoder:
         return modality.build_encoder(settings)
     except TypeError as error:  # an unknown or wrongly typed setting
         raise ConfigError(f"Cannot build the encoder of {name!r}: {error}. Mend its settings.") from error
-
-
-def fuser_config(settings: Mapping[str, Any], widths: Mapping[str, tuple[int, int]], width: int) -> ConcatConfig:
-    """Return the fuser's settings for these modalities and this language model's width.
-
-    Raises:
-        ConfigError: a setting is unknown or has the wrong type.
-    """
-    return settings_from(ConcatConfig, {**settings, "modalities": widths, "width": width}, "fuser")
 
 
 def build_backbone(name: str, *, expected: str | None = None) -> HuggingFaceBackbone:

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the plug-ins; return 0."""
     del args
     table = Table("group", "name", "what it is")
-    for group in ("salus.modalities", "salus.readers", "salus.tasks"):
+    for group in ("salus.modalities", "salus.readers", "salus.fusers", "salus.tasks"):
         for name in registry.names(group):
             table.add_row(group.removeprefix("salus."), name, registry.load(group, name).title)
     Console().print(table)

@@ -25,6 +25,8 @@ from salus.config import settings_hash
 from salus.encode.encoder import Encoder, Prepared
 from salus.encode.modality import Modality
 from salus.errors import ConfigError, MissingExtra
+from salus.fuse.build import build_fuser
+from salus.fuse.fuser import Fuser
 from salus.metrics import auroc
 from salus.model import (
     ModalityEvaluation,
@@ -35,7 +37,6 @@ from salus.model import (
     build_backbone,
     build_encoder,
     check_lora,
-    fuser_config,
     prepare_modality,
     save_model,
 )
@@ -109,7 +110,7 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
         model.fuser.requires_grad_(False)
     for name, one in recipe.own_projectors.items():
         with run.log.stage(f"projector-{name}"):
-            for parameter in model.fuser.own_parameters(name):
+            for parameter in cast(Fuser, model.fuser).own_parameters(name):
                 parameter.requires_grad_(True)
             _language(run, model, one, f"projector-{name}")
         model.fuser.requires_grad_(False)
@@ -233,7 +234,6 @@ def _check(recipe: Recipe) -> None:
         check_lora(recipe.lora)
     if not recipe.extends and not recipe.projector.tasks:
         raise ConfigError(f"Cannot train {recipe.name!r}: the stage 'projector' has no tasks. Name some, or the model that it extends.")
-    fuser_config(recipe.fuser, {}, 1)
     for name, settings in _config(recipe).encoders.items():
         build_encoder(name, settings)
     stages = [name for stage in (recipe.projector, *recipe.own_projectors.values(), recipe.language) for name in stage.tasks]
@@ -242,6 +242,9 @@ def _check(recipe: Recipe) -> None:
     unknown = sorted(set(recipe.own_projectors) - set(recipe.encoders))
     if unknown:
         raise ConfigError(f"Cannot train a projector for {unknown[0]!r}: the recipe has no encoder of it. Add one, or leave it out.")
+    fuser = build_fuser(recipe.fuser, {name: (1, 1) for name in recipe.encoders}, 1)
+    for name in recipe.own_projectors:
+        fuser.own_parameters(name)
 
 
 def _claim(work: Path, recipe_hash: str) -> None:

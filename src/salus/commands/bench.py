@@ -1,0 +1,86 @@
+"""`salus bench fusion RECIPE`: compares fusion strategies on real patients; writes one JSON and one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from salus import __version__, registry
+from salus.commands.loading import data_folder
+from salus.config import read_settings, settings_hash
+from salus.evaluate.fusion_bench import FusionRecipe, bench_fusion
+from salus.evaluate.page import decimals, interval, render_page
+from salus.evaluate.rows import Row, commit, file_hash, tree_hash, write_result
+
+KINDS = ("fusion",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = "Compare ways to do a thing on the same patients, with equal budgets, several seeds and intervals."
+    parser.add_argument("kind", choices=KINDS, help="fusion: strategies of fusion, on frozen features")
+    parser.add_argument("recipe", type=Path, help="YAML file, such as recipes/fusion.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's, such as seeds=[0]")
+    parser.add_argument("--data", type=Path, help="folder of the cohorts (default: $SALUS_DATA)")
+    parser.add_argument("--test", action="store_true", help="measure the finalists on test too; once, when nothing is left to choose")
+    parser.add_argument("--work", type=Path, default=Path("runs/fusion"), help="folder of what is done already (default: runs/fusion)")
+    parser.add_argument("--out", type=Path, default=Path("results/fusion.json"), help="result file (default: results/fusion.json)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare; return 0.
+
+    Raises:
+        ConfigError: the recipe is wrong, or there is no data folder.
+        MissingExtra: scikit-learn is not installed.
+    """
+    recipe = read_settings(FusionRecipe, args.recipe, args.overrides)
+    data = data_folder(args.data)
+    console = Console(highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        shown: dict[str, object] = {}
+
+        def progress(words: str, share: float) -> None:
+            if words not in shown:
+                shown[words] = bars.add_task(words, total=1.0)
+            bars.update(shown[words], completed=share, visible=share < 1)  # type: ignore[arg-type]
+
+        bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress)
+    rows = [row for result in results for row in result.rows]
+    folders = sorted({folder for name in recipe.tasks for folder in registry.load("salus.tasks", name).folders})
+    tree = {
+        "command": " ".join(["salus", *sys.argv[1:]]),
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "salus": __version__,
+        "python": platform.python_version(),
+        "recipe_hash": settings_hash(recipe),
+        "data_hashes": {name: tree_hash(data / name) for name in folders},
+        "split_hashes": {name: file_hash(data / name / "split.csv") for name in folders if (data / name / "split.csv").exists()},
+        "rows": [asdict(one) for one in rows],
+        "notes": {key: value for result in results for key, value in result.notes.items()},
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    write_result(tree, args.out)
+    args.out.with_suffix(".html").write_text(render_page(tree), encoding="utf-8")
+    _show(console, rows)
+    console.print(f"{bench.fitted} fits were run, the others had been kept. Results: {args.out}\nPage: {args.out.with_suffix('.html')}")
+    return 0
+
+
+def _show(console: Console, rows: list[Row]) -> None:
+    table = Table("task", "split", "model", "metric", "value", "95 % interval", "n")
+    for one in rows:
+        if not one.subgroup and one.metric != "calibration_error":
+            table.add_row(one.task, one.split, one.model, one.metric, decimals(one.value), interval(one.low, one.high), str(one.n))
+    console.print(table)
