@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from salus import pipeline, registry
-from salus.batch import OptionQuestion, answer_logits, encoded_record, make_example, option_logprobs, option_prompt
+from salus.batch import OptionQuestion, answer_logits, encoded_record, fused_batch, make_example, option_logprobs, option_prompt
 from salus.errors import ContextLengthError
 from salus.fuse.fuser import item_ids
 from salus.generate.answer import Statement
@@ -24,6 +24,7 @@ from salus.reason.backbone import Line
 from salus.record.patient import Code, Content, Offset, PatientRecord
 from salus.record.read.folder import one_patient, read_path
 from salus.record.timeline import cut
+from salus.train.language_stage import batch_loss
 from tests.tiny_model import ENCODERS, IDENTITY, OPTIONS, QUESTION, SERIES, item, patient, tiny_model
 
 AT = Offset(24 * 3600, "admission")
@@ -306,6 +307,22 @@ def test_every_strategy_of_fusion_feeds_the_language_model(tiny_backbone: Path, 
     model.fuser.requires_grad_(True)
     answer_logits(model, [example])[0].sum().backward()
     assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.fuser.parameters()), "it can be trained"
+
+
+def test_what_a_strategy_adds_to_the_loss_counts_while_it_is_trained(tiny_backbone: Path) -> None:
+    model = tiny_model(tiny_backbone, strategy="experts")
+    model.fuser.config = replace(model.fuser.config, dropout=0.0, modality_dropout=0.0)  # type: ignore[arg-type, type-var]
+    for part in model.fuser.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    record = patient(3)
+    batch = [make_example(model, encoded_record(model, model.prepare(record)), option_prompt(record, QUESTION, OPTIONS), "yes", OPTIONS)]
+    with torch.no_grad():
+        added = fused_batch(model, batch).loss
+        still = batch_loss(model, batch)
+        model.fuser.train()
+        assert added is not None and float(added) > 0
+        assert float(batch_loss(model, batch) - still) == pytest.approx(float(added), rel=1e-3)
 
 
 def test_biases_of_many_options_go_by_name() -> None:

@@ -81,10 +81,12 @@ def fused_batch(model: SalusModel, batch: Sequence[LanguageExample]) -> Fused:
     return fused
 
 
-def answer_logits(model: SalusModel, batch: Sequence[LanguageExample], *, uses_adapter: bool = True) -> list[Tensor]:
+def answer_logits(
+    model: SalusModel, batch: Sequence[LanguageExample], *, uses_adapter: bool = True, fused: Fused | None = None
+) -> list[Tensor]:
     """Return for each example the (answer tokens, vocabulary) logits that predict its answer, float32."""
     backbone = model.backbone
-    fused = fused_batch(model, batch)
+    fused = fused_batch(model, batch) if fused is None else fused
     before = backbone.embed([Piece(text=model.frame.before_record, is_frame=True)])
     after = backbone.embed([Piece(text=model.frame.after_record, is_frame=True)])
     table = backbone.core.get_input_embeddings()

@@ -18,7 +18,7 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salus.batch import LanguageExample, answer_logits
+from salus.batch import LanguageExample, answer_logits, fused_batch
 from salus.errors import ConfigError
 from salus.model import SalusModel
 from salus.train.recipe import LanguageRecipe
@@ -32,9 +32,11 @@ OPTION_WEIGHT = 1.0
 def batch_loss(model: SalusModel, batch: Sequence[LanguageExample]) -> Tensor:
     """Return the mean over examples of the loss per answer token, plus the loss over declared options.
 
-    Where a teacher softens the answer, its distribution over the options stands in place of the answer's first token.
+    Where a teacher softens the answer, its distribution over the options stands in place of the answer's first token. While the fuser is
+    trained, what its strategy adds to the loss is added.
     """
-    logits = answer_logits(model, batch)
+    fused = fused_batch(model, batch)
+    logits = answer_logits(model, batch, fused=fused)
     each, chosen = [], []
     for example, scores in zip(batch, logits, strict=True):
         losses = functional.cross_entropy(scores, torch.tensor(example.answer, device=scores.device), reduction="none")
@@ -48,6 +50,8 @@ def batch_loss(model: SalusModel, batch: Sequence[LanguageExample]) -> Tensor:
             chosen.append(-(wanted * scores[0][options].log_softmax(-1)).sum())
         each.append(losses.mean())
     loss = torch.stack(each).mean()
+    if fused.loss is not None and model.fuser.training:
+        loss = loss + fused.loss
     return loss + OPTION_WEIGHT * torch.stack(chosen).sum() / len(batch) if chosen else loss
 
 
