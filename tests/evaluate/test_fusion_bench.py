@@ -67,7 +67,7 @@ def test_what_is_done_is_kept_and_test_is_read_by_finalists_alone(asked: list[st
     wanted = recipe("rosmap", "concat", "gated", "tensor")
     first, (val,) = bench_fusion(wanted, tmp_path, tmp_path / "work", reads_test=False, progress=quiet)
     again, _ = bench_fusion(wanted, tmp_path, tmp_path / "work", reads_test=False, progress=quiet)
-    assert first.fitted > 0 and again.fitted == 0 and {row.split for row in val.rows} == {"val"}
+    assert first.fitted > 0 and again.fitted == 0 and {row.split for row in val.rows} == {"val"} and "test" not in asked
     next((tmp_path / "work" / "fits").iterdir()).unlink()
     mended, (_, test) = bench_fusion(wanted, tmp_path, tmp_path / "work", reads_test=True, progress=quiet)
     tested = {row.model for row in test.rows if row.metric == "auroc"}

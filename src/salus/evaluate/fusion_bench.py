@@ -98,11 +98,14 @@ class Bench:
         self._keys: dict[str, str] = {}
         self._sets: dict[str, dict[str, TokenSets]] = {}
 
-    def sets(self, name: str) -> dict[str, TokenSets]:
-        """Return a task's token sets; `pool` is `train` and `val`."""
+    def sets(self, name: str, *, reads_test: bool = False) -> dict[str, TokenSets]:
+        """Return a task's token sets; `pool` is `train` and `val`, and `test` is not read before somebody asks for it."""
+        folder = self.work / "features"
         if name not in self._sets:
-            found = kept_sets(name, self.data, self.work / "features", ("train", "val", "test"), self.progress)
+            found = kept_sets(name, self.data, folder, ("train", "val"), self.progress)
             self._sets[name] = {"pool": joined(found["train"], found["val"]), **dict(found.items())}
+        if reads_test and "test" not in self._sets[name]:
+            self._sets[name] |= dict(kept_sets(name, self.data, folder, ("test",), self.progress).items())
         return self._sets[name]
 
     def _features(self, name: str) -> str:
@@ -135,7 +138,7 @@ class Bench:
         return made
 
     def _run(self, wanted: Fit) -> tuple[Probabilities, int]:
-        sets = self.sets(wanted.task)
+        sets = self.sets(wanted.task, reads_test=wanted.part == "test")
         if wanted.part == "folds":
             return self._out_of_fold(wanted, sets["pool"])
         task = fusion_task(wanted.task)
@@ -269,7 +272,7 @@ class Comparison:
 
     def truth(self, part: str) -> tuple[Floats, tuple[str, ...]]:
         """Return (n,) 1 where the last option is right, and whose each is."""
-        sets = self.bench.sets(self.task.name)["pool" if part == "folds" else part]
+        sets = self.bench.sets(self.task.name, reads_test=part == "test")["pool" if part == "folds" else part]
         return (sets.answers == len(self.task.options) - 1).astype(np.float64), sets.groups
 
     def chosen(self) -> list[tuple[str, Modalities]]:
