@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from salus import __version__, registry
 from salus.commands.loading import data_folder
+from salus.commands.showing import progress_bars
 from salus.config import read_settings, settings_hash
 from salus.evaluate.fusion_bench import FusionRecipe, bench_fusion
 from salus.evaluate.page import decimals, interval, render_page
@@ -46,15 +46,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = read_settings(FusionRecipe, args.recipe, args.overrides)
     data = data_folder(args.data)
     console = Console(highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        shown: dict[str, object] = {}
-
-        def progress(words: str, share: float) -> None:
-            if words not in shown:
-                shown[words] = bars.add_task(words, total=1.0)
-            bars.update(shown[words], completed=share, visible=share < 1)  # type: ignore[arg-type]
-
+    with progress_bars(console) as progress:
         bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress)
     rows = [row for result in results for row in result.rows]
     folders = sorted({folder for name in recipe.tasks for folder in registry.load("salus.tasks", name).folders})

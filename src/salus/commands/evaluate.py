@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from salus import registry
 from salus.commands.loading import base_model_folder, data_folder, open_quietly
+from salus.commands.showing import progress_bars
 from salus.evaluate.page import decimals, interval, render_page
 from salus.evaluate.rows import Result, Row, write_result
 from salus.evaluate.suite import WHAT_CHANGED, Suite, evaluate, task_of
@@ -46,14 +46,7 @@ def run(args: argparse.Namespace) -> int:
     model, rows = open_quietly(load_model, folder), list[Row]()
     what_changed = args.out.with_name(f"{args.out.stem}-what-changed.json")
     console = Console(highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        shown: dict[str, object] = {}
-
-        def progress(words: str, share: float) -> None:
-            if words not in shown:
-                shown[words] = bars.add_task(words, total=1.0)
-            bars.update(shown[words], completed=share)  # type: ignore[arg-type]
+    with progress_bars(console) as progress:
 
         def save(result: Result, changes: Sequence[Mapping[str, Any]]) -> None:
             tree = result.to_json(model, data, cohorts)

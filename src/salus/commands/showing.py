@@ -1,9 +1,13 @@
-"""How answers look in a terminal: one line a statement, its confidence, its evidence, and what the answer cannot say."""
+"""How answers and progress look in a terminal: a line a statement, its confidence, its evidence, and what the answer cannot say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from salus.generate.answer import Answer, Statement
 
@@ -12,6 +16,21 @@ MARKS = {
     "not_a_claim": " ",
 }  # fmt: skip
 ITEMS_SHOWN = 3
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[Callable[[str, float], None]]:
+    """Give a function that shows how far something is: words, and a share of 1; each words have a bar of their own."""
+    with Progress(*COLUMNS, console=console) as bars:
+        shown: dict[str, TaskID] = {}
+
+        def progress(words: str, share: float) -> None:
+            if words not in shown:
+                shown[words] = bars.add_task(words, total=1.0)
+            bars.update(shown[words], completed=share)
+
+        yield progress
 
 
 def show_head(console: Console, question: str) -> None:
