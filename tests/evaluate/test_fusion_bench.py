@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from salus import cli, metrics, registry
 from salus.errors import ConfigError
 from salus.evaluate import fusion_bench, fusion_tasks
-from salus.evaluate.fusion_bench import Comparison, FusionRecipe, TaskRecipe, bench_fusion, shapley, subsets
+from salus.evaluate.fusion_bench import Comparison, bench_fusion, shapley
+from salus.evaluate.fusion_fits import FusionRecipe, TaskRecipe, subsets
+from salus.evaluate.fusion_route import OptionReader, RouteBudget, calibrated, fit_route
 from salus.evaluate.fusion_tasks import FusionTask, fusion_task, kept_sets
-from salus.fuse.fit import Budget, fit
+from salus.fuse.build import build_fuser
+from salus.fuse.fit import Budget, fit, fit_members
 from salus.fuse.token_sets import Tokens, TokenSets, standardised
 from salus.metrics import auroc
+from salus.model import build_backbone
+from salus.reason import prompt
+from salus.reason.tiny_backbone import write_tiny_backbone
 
 pytest.importorskip("sklearn")
 SIZES = {"train": 120, "val": 60, "test": 60}
@@ -35,7 +43,8 @@ def made(split: str) -> TokenSets:
         mask[:, 1:] = source.random((n, tokens - 1)) > 0.5
         sets[name] = Tokens(values * mask[..., None], mask, np.full((n, tokens), np.nan, np.float32))
     truth = sets["a"].values[:, 0, 0] + sets["b"].values[:, 0, 0] > 0
-    return TokenSets(sets, truth.astype(np.int64), tuple(f"{split}-{row}" for row in range(n)))
+    asked = tuple("Is the sum above zero?" for _ in range(n))
+    return TokenSets(sets, truth.astype(np.int64), tuple(f"{split}-{row}" for row in range(n)), asked)
 
 
 @pytest.fixture
@@ -70,9 +79,9 @@ def test_what_is_done_is_kept_and_test_is_read_by_finalists_alone(asked: list[st
     assert first.fitted > 0 and again.fitted == 0 and {row.split for row in val.rows} == {"val"} and "test" not in asked
     next((tmp_path / "work" / "fits").iterdir()).unlink()
     mended, (_, test) = bench_fusion(wanted, tmp_path, tmp_path / "work", reads_test=True, progress=quiet)
-    tested = {row.model for row in test.rows if row.metric == "auroc"}
+    tested = {row.model for row in test.rows if row.metric == "auroc" and "train alone" not in row.model}
     assert len(tested) == 4 and sum("(rival)" in name for name in tested) == 1, "two strategies, one modality alone, one rival"
-    assert mended.fitted == 1 + 4
+    assert mended.fitted == 1 + 2 * 4, "each finalist fitted on train and val, and on train alone"
     best = max((row for row in val.rows if row.metric == "auroc" and row.role == "candidate"), key=lambda row: row.value)
     assert best.model in tested and best.value > 0.85
     assert any(row.metric == "auroc_difference" and row.model.startswith(best.model) for row in test.rows)
@@ -102,6 +111,90 @@ def test_the_command_writes_results_and_page(asked: list[str], tmp_path: Path, c
     assert cli.main(["bench", "fusion", str(file), "strategies=[sum]", *words]) == 1 and "Cannot load 'sum'" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"Cannot compare fusion on 'x': there are rosmap, icu-death"):
         fusion_task("x")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a language model of a few thousand random weights."""
+    folder = tmp_path_factory.mktemp("backbone")
+    write_tiny_backbone(folder)
+    return folder
+
+
+def test_the_best_two_go_through_the_language_model(asked: list[str], tmp_path: Path, backbone: Path) -> None:
+    one = replace(recipe("rosmap", "concat", "gated", "late"), backbone=str(backbone), route_seeds=(3,))
+    one = replace(one, tasks={"rosmap": replace(one.tasks["rosmap"], route=RouteBudget(steps=4, batch_size=8))})
+    bench, (val,) = bench_fusion(one, tmp_path, tmp_path / "work", reads_test=False, progress=quiet)
+    routed = [row for row in val.rows if "through the language model" in row.model and row.metric == "auroc"]
+    best = sorted((row for row in val.rows if row.metric == "auroc" and row.role == "candidate"), key=lambda row: -row.value)
+    heads = [row.model for row in best if "language model" not in row.model][:2]
+    assert [row.model.replace(" through the language model", "") for row in routed] == heads and {row.seeds for row in routed} == {(3,)}
+    costs = {words: parameters for words, parameters, _ in val.curves["rosmap"]["costs"]}
+    assert set(heads) < set(costs) and all(costs[row.model] > 0 for row in routed)
+    again, _ = bench_fusion(one, tmp_path, tmp_path / "work", reads_test=False, progress=quiet)
+    assert bench.fitted > 0 and again.fitted == 0
+    other = replace(one, tasks={"rosmap": replace(one.tasks["rosmap"], route=RouteBudget(steps=5, batch_size=8))})
+    changed, _ = bench_fusion(other, tmp_path, tmp_path / "work", reads_test=False, progress=quiet)
+    assert changed.fitted == 2, "another route, the same heads"
+
+
+def test_a_fuser_learns_to_speak_to_a_frozen_language_model(backbone: Path) -> None:
+    reader = OptionReader(build_backbone(str(backbone)), ("no", "yes"))
+    before = reader.backbone.fingerprint()
+    fitted, scored = standardised(made("train"), made("test"))
+    settings = {"strategy": "gated", "hidden": 16}
+    routed = fit_route(reader, fitted, settings, Budget(epochs=8, batch_size=16, lr=1e-2), RouteBudget(60, 16, 5e-3), seed=0)
+    found = routed.probabilities(scored)
+    assert auroc(scored.answers.astype(float), found[:, 1]) > 0.75 and np.allclose(found.sum(1), 1)
+    assert reader.backbone.fingerprint() == before, "the language model is as it was"
+    fused = routed.fuser(scored.batch(np.arange(5)), 5)
+    last = routed.fuser(scored.batch(np.arange(4, 5)), 1)
+    together, alone = reader.logits(fused, scored.asked[:5]), reader.logits(last, scored.asked[:1])
+    assert torch.allclose(together[4:], alone, atol=1e-3), "who else is in the batch, and how long they are, changes nothing"
+    with pytest.raises(ConfigError, match="Cannot ask the language model: 0 of 120 patients have a question"):
+        fit_route(reader, replace(fitted, asked=()), settings, Budget(epochs=1), RouteBudget(1), seed=0)
+    with pytest.raises(ConfigError, match="Cannot ask with options yes, yes: two begin with one token"):
+        OptionReader(reader.backbone, ("yes", "yes"))
+
+
+def test_the_reader_scores_options_as_a_session_does(backbone: Path) -> None:
+    reader = OptionReader(build_backbone(str(backbone)), ("no", "yes"))
+    scored = standardised(made("train"), made("test"))[1].take([3, 7])
+    torch.manual_seed(0)
+    fused = build_fuser({"strategy": "concat"}, scored.widths, reader.backbone.width).eval()(scored.batch(np.arange(2)), 2)
+    with torch.no_grad():
+        found = reader.logits(fused, scored.asked)
+    for row in range(2):
+        session = reader.backbone.session(prompt.prefix(reader.frame, fused.tokens[row][fused.mask[row]]))
+        words = prompt.words(reader.frame, prompt.question_text(scored.asked[row], [], reader.options))
+        wanted = session.option_logprobs(words, reader.options)
+        if all(len(reader.backbone.ids(option)) == 1 for option in reader.options):
+            assert float(found[row, 1] - found[row, 0]) == pytest.approx(wanted[1] - wanted[0], abs=2e-3)
+    assert len(wanted) == 2
+
+
+def test_calibration_mends_scores_that_are_too_sure() -> None:
+    source = torch.Generator().manual_seed(0)
+    truth = torch.rand(4000, generator=source)
+    answers = (torch.rand(4000, generator=source) < truth).long()
+    logits = torch.stack([torch.zeros(4000), 3 * torch.logit(truth.clamp(0.01, 0.99)) + 1.5], -1)
+    slope, bias = calibrated(logits, answers)
+    assert float(slope) == pytest.approx(1 / 3, abs=0.05)
+    assert float(bias[1] - bias[0]) == pytest.approx(-0.5, abs=0.15), "1.5 too much, at a third of the slope"
+
+
+def test_members_answer_as_one() -> None:
+    fitted, scored = standardised(made("train"), made("test"))
+    settings = {"strategy": "concat", "hidden": 16}
+    three = fit_members(fitted, settings, Budget(epochs=2, members=3), options=2, seed=1)
+    alone = [fit(fitted, settings, Budget(epochs=2), options=2, seed=seed) for seed in (3, 4, 5)]
+    assert np.allclose(three.probabilities(scored), np.mean([one.probabilities(scored) for one in alone], 0))
+    assert three.parameters == sum(one.parameters for one in alone)
+
+
+def test_questions_follow_their_patients() -> None:
+    sets = replace(made("val"), asked=tuple(str(row) for row in range(60)))
+    assert sets.take([5, 2]).asked == ("5", "2") and sets.joined(sets).asked[60] == "0" and len(sets.joined(sets)) == 120
 
 
 def test_standardising_uses_the_fitted_patients_alone() -> None:

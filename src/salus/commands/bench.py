@@ -17,7 +17,8 @@ from salus import __version__, registry
 from salus.commands.loading import data_folder
 from salus.commands.showing import progress_bars
 from salus.config import read_settings, settings_hash
-from salus.evaluate.fusion_bench import FusionRecipe, bench_fusion
+from salus.evaluate.fusion_bench import bench_fusion
+from salus.evaluate.fusion_fits import FusionRecipe
 from salus.evaluate.page import decimals, interval, render_page
 from salus.evaluate.rows import Row, commit, file_hash, tree_hash, write_result
 
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's, such as seeds=[0]")
     parser.add_argument("--data", type=Path, help="folder of the cohorts (default: $SALUS_DATA)")
     parser.add_argument("--test", action="store_true", help="measure the finalists on test too; once, when nothing is left to choose")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that fit at once (default: 1)")
     parser.add_argument("--work", type=Path, default=Path("runs/fusion"), help="folder of what is done already (default: runs/fusion)")
     parser.add_argument("--out", type=Path, default=Path("results/fusion.json"), help="result file (default: results/fusion.json)")
 
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     data = data_folder(args.data)
     console = Console(highlight=False)
     with progress_bars(console) as progress:
-        bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress)
+        bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress, jobs=max(1, args.jobs))
     rows = [row for result in results for row in result.rows]
     folders = sorted({folder for name in recipe.tasks for folder in registry.load("salus.tasks", name).folders})
     tree = {
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         "data_hashes": {name: tree_hash(data / name) for name in folders},
         "split_hashes": {name: file_hash(data / name / "split.csv") for name in folders if (data / name / "split.csv").exists()},
         "rows": [asdict(one) for one in rows],
+        "curves": {key: value for result in results for key, value in result.curves.items()},
         "notes": {key: value for result in results for key, value in result.notes.items()},
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }

@@ -59,6 +59,10 @@ def _answers(examples: Sequence[Example], options: Sequence[str]) -> NDArray[np.
     return np.array([options.index(one.answer) for one in examples], np.int64)
 
 
+def _groups_and_words(examples: Sequence[Example]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(one.subject_id for one in examples), tuple(one.question for one in examples)
+
+
 def read_rosmap(task: Task, data: Path, splits: Sequence[Split], progress: Progress) -> dict[Split, TokenSets]:
     """Return three omics: of each one token, the values of its features."""
     made: dict[Split, TokenSets] = {}
@@ -73,7 +77,7 @@ def read_rosmap(task: Task, data: Path, splits: Sequence[Split], progress: Progr
                     rows[item.modality].append(np.asarray(profile.values, np.float32))
             progress(f"{task.name}: reading {split}", (place + 1) / len(examples))
         sets = {name: _one_token(np.stack(values)) for name, values in rows.items()}
-        made[split] = TokenSets(sets, _answers(examples, OPTIONS["rosmap"]), tuple(one.subject_id for one in examples))
+        made[split] = TokenSets(sets, _answers(examples, OPTIONS["rosmap"]), *_groups_and_words(examples))
     return made
 
 
@@ -113,7 +117,7 @@ def read_icu(task: Task, data: Path, splits: Sequence[Split], progress: Progress
         raw = features[split]
         normal = normaliser(torch.from_numpy(raw.reshape(len(raw), -1))).view(*raw.shape).numpy()
         sets = {"series": _tokens_of_variables(normal[:, ~is_static]), "static": _static_token(normal[:, is_static])}
-        made[split] = TokenSets(sets, _answers(examples[split], OPTIONS["icu-death"]), tuple(one.subject_id for one in examples[split]))
+        made[split] = TokenSets(sets, _answers(examples[split], OPTIONS["icu-death"]), *_groups_and_words(examples[split]))
     return made
 
 
@@ -177,7 +181,7 @@ def kept_sets(name: str, data: Path, folder: Path, splits: Sequence[Split], prog
 
 
 def _save(sets: TokenSets, path: Path) -> None:
-    arrays = {"answers": sets.answers, "groups": np.array(sets.groups)}
+    arrays = {"answers": sets.answers, "groups": np.array(sets.groups), "asked": np.array(sets.asked, str)}
     for name, one in sets.modalities.items():
         arrays |= {f"{name}.values": one.values, f"{name}.mask": one.mask, f"{name}.time_s": one.time_s}
     part = path.with_name(f".{path.name}.part")
@@ -189,4 +193,4 @@ def _save(sets: TokenSets, path: Path) -> None:
 def _load(path: Path, names: Sequence[str]) -> TokenSets:
     with np.load(path, allow_pickle=False) as found:
         sets = {name: Tokens(found[f"{name}.values"], found[f"{name}.mask"], found[f"{name}.time_s"]) for name in names}
-        return TokenSets(sets, found["answers"], tuple(map(str, found["groups"])))
+        return TokenSets(sets, found["answers"], tuple(map(str, found["groups"])), tuple(map(str, found["asked"])))

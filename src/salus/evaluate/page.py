@@ -31,7 +31,8 @@ def render_page(result: Mapping[str, Any]) -> str:
     Args:
         result: `command`, `commit`, `date`, `data_hashes`, `split_hashes`, `prompts`, `load_report`, `rows` (each with the
             keys of `ROW_KEYS`) and `curves` (task → `roc` [[fpr, tpr]], `reliability` [{mean_predicted, observed, n}],
-            `risk_coverage` [[coverage, risk]], `missing` {what is left out: [[share, AUROC, low, high]]}).
+            `risk_coverage` [[coverage, risk]], `missing` {what is left out: [[share, AUROC, low, high]]},
+            `costs` [[model, numbers learned, seconds a fit]]).
 
     Raises:
         ConfigError: there are no rows, or a row lacks a key: a figure without its n and interval is not shown.
@@ -75,6 +76,7 @@ def _task(name: str, rows: Sequence[Mapping[str, Any]], *, curves: Mapping[str, 
         "rows": [_row(row) for row in sorted(whole, key=_order)],
         "subgroups": [_row(row) for row in sorted((row for row in rows if row["subgroup"]), key=_order)],
         "charts": _charts(name, curves),
+        "costs": [(words, f"{parameters:,}" if parameters else "", seconds) for words, parameters, seconds in curves.get("costs", ())],
     }
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from salus.fuse.fuser import TIME_FREQUENCIES, Fused, FuserConfig, PooledHead, Present, Strategy, kept_rows, refuse_unknown, time_features
-from salus.fuse.parts import scaled, shares
+from salus.fuse.parts import projector, scaled, shares
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,7 @@ class ConcatFuser(nn.Module):
     def __init__(self, config: ConcatConfig) -> None:
         super().__init__()
         self.config, self.pooled_width = config, config.width * len(config.modalities)
-        self.project = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.LayerNorm(width),
-                    nn.Linear(width, config.hidden),
-                    nn.GELU(),
-                    nn.Dropout(config.dropout),
-                    nn.Linear(config.hidden, config.width),
-                )
-                for name, (width, _) in config.modalities.items()
-            }
-        )
+        self.project = nn.ModuleDict({name: projector(config, own, config.width) for name, (own, _) in config.modalities.items()})
         self.time = nn.Linear(2 * TIME_FREQUENCIES + 1, config.width, bias=False)
         self.modality = nn.ParameterDict({name: nn.Parameter(torch.randn(config.width) * 0.3) for name in config.modalities})
         self.present = nn.ParameterDict({name: nn.Parameter(torch.randn(config.width)) for name in config.modalities})

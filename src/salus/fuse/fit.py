@@ -38,6 +38,8 @@ class Budget:
     balance: bool = False
     """Whether rare answers weigh as much as common ones."""
     label_smoothing: float = 0.0
+    members: int = 1
+    """Networks whose probabilities are averaged; each has its own seed and holds out its own patients."""
 
 
 @dataclass
@@ -62,7 +64,33 @@ class Fitted:
         return cast(NDArray[np.float64], self.head(self.fused(sets)).double().softmax(-1).numpy())
 
 
-def fit(sets: TokenSets, settings: Mapping[str, Any], budget: Budget, *, options: int, seed: int) -> Fitted:
+@dataclass(frozen=True)
+class Ensemble:
+    """Several fitted networks that answer as one."""
+
+    members: tuple[Fitted, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that were learned, in all."""
+        return sum(one.parameters for one in self.members)
+
+    def probabilities(self, sets: TokenSets) -> NDArray[np.float64]:
+        """Return (n, O): the mean of the members'."""
+        return cast(NDArray[np.float64], np.mean([one.probabilities(sets) for one in self.members], axis=0))
+
+
+def fit_members(
+    sets: TokenSets, settings: Mapping[str, Any], budget: Budget, *, options: int, seed: int, width: int | None = None
+) -> Ensemble:
+    """Return as many fitted networks as the budget has members; see `fit`."""
+    seeds = range(seed * budget.members, (seed + 1) * budget.members)
+    return Ensemble(tuple(fit(sets, settings, budget, options=options, seed=one, width=width) for one in seeds))
+
+
+def fit(
+    sets: TokenSets, settings: Mapping[str, Any], budget: Budget, *, options: int, seed: int, width: int | None = None
+) -> Fitted:
     """Return a fuser and its head, fitted.
 
     Args:
@@ -71,11 +99,12 @@ def fit(sets: TokenSets, settings: Mapping[str, Any], budget: Budget, *, options
         budget: how long and how fast.
         options: of the question.
         seed: of weights, batches, dropout and of who is held out.
+        width: of the tokens; None: that of the hidden layers.
     """
     torch.manual_seed(seed)
-    fuser = cast(nn.Module, build_fuser(settings, sets.widths, int(settings.get("hidden", 64))))
+    fuser = cast(nn.Module, build_fuser(settings, sets.widths, width or int(settings.get("hidden", 64))))
     head = cast(Any, fuser).build_head(options)
-    training, held = _parted(sets, budget.held_out, seed)
+    training, held = parted(sets, budget.held_out, seed)
     weights = _weights(training.answers, options) if budget.balance else None
     learned = [one for one in [*fuser.parameters(), *head.parameters()] if one.requires_grad]
     steps = budget.epochs * max(1, -(-len(training) // budget.batch_size))
@@ -118,8 +147,14 @@ def _loss(fuser: nn.Module, head: Any, sets: TokenSets, rows: NDArray[np.int64],
     return loss if fused.loss is None else loss + fused.loss
 
 
-def _parted(sets: TokenSets, share: float, seed: int) -> tuple[TokenSets, TokenSets]:
-    """Return the patients to fit on and those held out, each answer in its share; patients of one group stay together."""
+def parted(sets: TokenSets, share: float, seed: int) -> tuple[TokenSets, TokenSets]:
+    """Return the patients to fit on and those held out, each answer in its share; patients of one group stay together.
+
+    Args:
+        sets: patients with answers.
+        share: to hold out.
+        seed: of who is held out.
+    """
     source = np.random.default_rng(seed + 1)
     held: set[str] = set()
     for option in np.unique(sets.answers):

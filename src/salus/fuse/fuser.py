@@ -39,6 +39,11 @@ class FuserConfig:
     """Modalities whose absence gives no token: those that joined a model whose other parts were trained without them."""
     modality_dropout: float = 0.1
     """Chance in training that a whole modality is told as missing."""
+    norm_input: bool = True
+    """Whether each token is normalised on its own before it is projected. False where its numbers were standardised one by one over the
+    patients, as measured values are: their common level is evidence, which the norm would take away."""
+    projector_layers: int = 2
+    """1: a linear map, for few patients; 2: with one hidden layer."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class TokenSets:
     """(n,) index of the right option."""
     groups: tuple[str, ...]
     """(n,) whose each is: the unit of intervals."""
+    asked: tuple[str, ...] = ()
+    """(n,) words of the question, where each patient has their own; empty: all are asked the same."""
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -53,7 +55,18 @@ class TokenSets:
         """Return some patients."""
         at = np.asarray(rows, np.int64)
         kept = {name: Tokens(one.values[at], one.mask[at], one.time_s[at]) for name, one in self.modalities.items()}
-        return TokenSets(kept, self.answers[at], tuple(self.groups[row] for row in at))
+        asked = tuple(self.asked[row] for row in at) if self.asked else ()
+        return TokenSets(kept, self.answers[at], tuple(self.groups[row] for row in at), asked)
+
+    def joined(self, other: TokenSets) -> TokenSets:
+        """Return the patients of both, of the same modalities."""
+        sets = {}
+        for name, one in self.modalities.items():
+            more = other.modalities[name]
+            values, mask = np.concatenate([one.values, more.values]), np.concatenate([one.mask, more.mask])
+            sets[name] = Tokens(values, mask, np.concatenate([one.time_s, more.time_s]))
+        answers = np.concatenate([self.answers, other.answers])
+        return TokenSets(sets, answers, (*self.groups, *other.groups), (*self.asked, *other.asked))
 
     def only(self, names: Sequence[str]) -> TokenSets:
         """Return some modalities, in the order of the settings.

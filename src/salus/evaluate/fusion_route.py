@@ -1,0 +1,205 @@
+"""Fusion through the language model: a fitted fuser's tokens stand before the question, and the frozen model's choice is the answer.
+
+Takes token sets with their questions; gives probabilities of the options, calibrated on patients who were held out. Shapes: B batch,
+T tokens of a sequence, O options, D the language model's width.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import DynamicCache
+
+from salus.errors import ConfigError
+from salus.fuse.fit import Budget, Ensemble, fit_members, parted
+from salus.fuse.fuser import Fused
+from salus.fuse.token_sets import TokenSets
+from salus.reason import prompt
+from salus.reason.backbone import Piece
+from salus.reason.huggingface import HuggingFaceBackbone
+
+CLIP_NORM = 1.0
+CALIBRATION_STEPS = 100
+CALIBRATION_PENALTY = 1e-3
+SCORED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class RouteBudget:
+    """How a fitted fuser is taught to speak to the language model: the same for every strategy of a comparison."""
+
+    steps: int = 60
+    batch_size: int = 16
+    lr: float = 5e-4
+    """Peak; linear warm-up over a tenth of the steps, then cosine to a tenth."""
+    weight_decay: float = 0.01
+    teacher_weight: float = 0.7
+    """Share of the probabilities of the fuser's own head in what is wanted; the rest is the right answer."""
+
+
+class OptionReader:
+    """A frozen language model that is asked one question with options about a patient's tokens."""
+
+    def __init__(self, backbone: HuggingFaceBackbone, options: Sequence[str]) -> None:
+        self.backbone, self.options = backbone, tuple(options)
+        self.first = [backbone.ids(option)[0] for option in options]
+        if len(set(self.first)) < len(self.first):
+            raise ConfigError(f"Cannot ask with options {', '.join(options)}: two begin with one token. Use words that begin differently.")
+        frame = prompt.frame_of(backbone.tokenizer)
+        self.frame = frame
+        self._table = backbone.core.get_input_embeddings()
+        self._before = DynamicCache(config=backbone.core.config)
+        with torch.no_grad():
+            before = backbone.embed([Piece(text=frame.before_record, is_frame=True)])
+            backbone.core.model(inputs_embeds=before[None], past_key_values=self._before, use_cache=True)
+            self._after = backbone.embed([Piece(text=frame.after_record, is_frame=True)])
+        self._asked: dict[str, Tensor] = {}
+
+    def logits(self, fused: Fused, asked: Sequence[str]) -> Tensor:
+        """Return (B, O) logits of the first token of each option, of fused patients who are each asked in their own words."""
+        rows = [
+            torch.cat([fused.tokens[row][fused.mask[row]].to(self._after.dtype), self._after, self._question(words)])
+            for row, words in enumerate(asked)
+        ]
+        embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        shared = self._before.get_seq_length()
+        attention = torch.ones(len(rows), shared + embeds.shape[1], dtype=torch.long)
+        for row, one in enumerate(rows):
+            attention[row, shared + len(one) :] = 0
+        cache = copy.deepcopy(self._before)
+        cache.batch_repeat_interleave(len(rows))
+        out = self.backbone.core.model(inputs_embeds=embeds, attention_mask=attention, past_key_values=cache, use_cache=True)
+        last = torch.stack([out.last_hidden_state[row, len(one) - 1] for row, one in enumerate(rows)])
+        return self.backbone.logits(last)[:, self.first]
+
+    def _question(self, words: str) -> Tensor:
+        if words not in self._asked:
+            text = prompt.words(self.frame, prompt.question_text(words, [], self.options))
+            with torch.no_grad():
+                self._asked[words] = self.backbone.embed(text)
+        return self._asked[words]
+
+
+@dataclass
+class Routed:
+    """A fuser that speaks to the language model, with its calibration."""
+
+    reader: OptionReader
+    fuser: nn.Module
+    slope: Tensor
+    bias: Tensor
+    parameters: int
+    """Numbers that were learned; the language model's are not among them."""
+
+    @torch.no_grad()
+    def probabilities(self, sets: TokenSets) -> NDArray[np.float64]:
+        """Return (n, O), calibrated."""
+        self.fuser.eval()
+        return cast(NDArray[np.float64], (_scores(self.reader, self.fuser, sets) * self.slope + self.bias).softmax(-1).double().numpy())
+
+
+def fit_route(
+    reader: OptionReader, sets: TokenSets, settings: Mapping[str, Any], budget: Budget, route: RouteBudget, *, seed: int
+) -> Routed:
+    """Return a fuser, fitted with its own head first and then through the language model.
+
+    Args:
+        reader: the language model and the options.
+        sets: standardised, with the words of each question.
+        settings: `strategy` and its settings.
+        budget: of the first fit, whose head is the teacher.
+        route: of the second.
+        seed: of everything that is drawn.
+
+    Raises:
+        ConfigError: the patients' questions have no words.
+    """
+    if len(sets.asked) != len(sets):
+        raise ConfigError(f"Cannot ask the language model: {len(sets.asked)} of {len(sets)} patients have a question. Read `asked` too.")
+    backbone = reader.backbone
+    settings = {"token_rms": backbone.token_rms(), **settings}
+    taught = fit_members(sets, settings, budget, options=len(reader.options), seed=seed, width=backbone.width)
+    fuser = taught.members[0].fuser
+    training, held = parted(sets, budget.held_out or 0.15, seed * budget.members)
+    wanted = _wanted(taught, training, len(reader.options), route.teacher_weight)
+    _teach(reader, fuser, training, wanted, route, seed=seed)
+    fuser.eval()
+    with torch.no_grad():
+        scores = _scores(reader, fuser, held)
+    slope, bias = calibrated(scores, torch.from_numpy(held.answers))
+    return Routed(reader, fuser, slope, bias, sum(one.numel() for one in fuser.parameters() if one.requires_grad))
+
+
+def _wanted(taught: Ensemble, training: TokenSets, options: int, share: float) -> Tensor:
+    right = functional.one_hot(torch.from_numpy(training.answers), options).float()
+    return share * torch.from_numpy(taught.probabilities(training)).float() + (1 - share) * right
+
+
+def _teach(reader: OptionReader, fuser: nn.Module, training: TokenSets, wanted: Tensor, route: RouteBudget, *, seed: int) -> None:
+    torch.manual_seed(seed)
+    fuser.train()
+    learned = [one for one in fuser.parameters() if one.requires_grad]
+    optimiser = torch.optim.AdamW(learned, lr=route.lr, weight_decay=route.weight_decay)
+    batches = _batches(len(training), route, np.random.default_rng(seed))
+    for step, rows in enumerate(batches):
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(step, route)
+        fused: Fused = fuser(training.batch(rows), len(rows))
+        scores = reader.logits(fused, [training.asked[row] for row in rows])
+        loss = -(wanted[rows] * scores.log_softmax(-1)).sum(-1).mean()
+        loss = loss if fused.loss is None else loss + fused.loss
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(learned, CLIP_NORM)
+        optimiser.step()
+
+
+def _batches(count: int, route: RouteBudget, source: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    deck: list[int] = []
+    for _ in range(route.steps):
+        while len(deck) < route.batch_size:
+            deck += source.permutation(count).tolist()
+        yield np.array([deck.pop() for _ in range(route.batch_size)], np.int64)
+
+
+def _rate(step: int, route: RouteBudget) -> float:
+    warm = max(1, route.steps // 10)
+    if step < warm:
+        return route.lr * (step + 1) / warm
+    return route.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, route.steps - warm))))
+
+
+def _scores(reader: OptionReader, fuser: nn.Module, sets: TokenSets) -> Tensor:
+    parts = []
+    for start in range(0, len(sets), SCORED_AT_ONCE):
+        rows = np.arange(start, min(start + SCORED_AT_ONCE, len(sets)))
+        parts.append(reader.logits(fuser(sets.batch(rows), len(rows)), [sets.asked[row] for row in rows]))
+    return torch.cat(parts)
+
+
+def calibrated(scores: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a slope () and a bias (O,) for logits (n, O), fitted on patients who had no part in the fit before.
+
+    For two options this is Platt scaling. Source: Guo et al. 2017 (arXiv 1706.04599, section 4.2, with one slope).
+    """
+    log_slope, bias = torch.zeros((), requires_grad=True), torch.zeros(scores.shape[1], requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_slope, bias], max_iter=CALIBRATION_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        found = functional.cross_entropy(scores * log_slope.exp() + bias, answers)
+        whole = found + CALIBRATION_PENALTY * (log_slope.pow(2) + bias.pow(2).sum())
+        whole.backward()  # type: ignore[no-untyped-call]
+        return whole
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return log_slope.detach().exp(), bias.detach()
