@@ -125,12 +125,12 @@ def test_all_tokens_masked_is_a_missing_modality(name: str) -> None:
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_gradient_reaches_every_modality_and_every_weight(name: str) -> None:
-    network, made = fuser(name).train(), batch()
-    network.config = replace(network.config, modality_dropout=0.0)
+    every = {"chosen": 4} if name == "experts" else {}  # an expert that nobody is sent to learns nothing
+    network, made = fuser(name, modality_dropout=0.0, **every).train(), batch()
     values: dict[str, Tensor] = {key: one.encoded.values.requires_grad_(True) for key, one in made.items()}
     head = network.build_head(3)
     target = torch.tensor([0, 1, 2, 0])
-    for given_ in (made, {}):  # whoever is missing is told by weights too
+    for given_ in (made, {"labs": made["labs"]}, {key: one for key, one in made.items() if key != "labs"}, {}):  # absence has weights too
         fused = network(given_, B)
         extra = 0.0 if fused.loss is None else fused.loss
         noise = torch.randn(fused.tokens.shape, generator=torch.Generator().manual_seed(1))

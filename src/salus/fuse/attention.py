@@ -41,7 +41,7 @@ class Pool(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm, self.score = nn.LayerNorm(width), nn.Linear(width, 1)
+        self.norm, self.score = nn.LayerNorm(width), nn.Linear(width, 1, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, H), and (B, T) the weights."""

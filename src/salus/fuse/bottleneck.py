@@ -35,7 +35,7 @@ class BottleneckFuser(PartsFuser):
     """See the module's text."""
 
     def __init__(self, config: BottleneckConfig) -> None:
-        super().__init__(config, pooled_width=config.hidden, fused_tokens=config.latents, keeps_tokens=False)
+        super().__init__(config, pooled_width=config.hidden, fused_tokens=config.latents, keeps_tokens=False, pools=False)
         heads = heads_of(config.hidden, config.heads)
         self.latents = nn.Parameter(torch.randn(config.latents, config.hidden) * 0.3)
         self.reading = nn.ModuleList(Block(config.hidden, heads, config.dropout) for _ in range(config.layers))

@@ -32,7 +32,7 @@ class CrossAttentionFuser(PartsFuser):
     """See the module's text."""
 
     def __init__(self, config: CrossAttentionConfig) -> None:
-        super().__init__(config, pooled_width=config.hidden, fused_tokens=config.fused_tokens, keeps_tokens=True)
+        super().__init__(config, pooled_width=config.hidden, fused_tokens=config.fused_tokens, keeps_tokens=True, pools=False)
         pairs = [(one, other) for one in config.modalities for other in config.modalities if one != other]
         heads = heads_of(config.hidden, config.heads)
         self.blocks = nn.ModuleDict({f"{one} reads {other}": Block(config.hidden, heads, config.dropout) for one, other in pairs})

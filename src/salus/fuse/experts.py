@@ -48,7 +48,7 @@ class ExpertsFuser(PartsFuser):
             nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, width))
             for _ in range(config.experts)
         )
-        self.score = nn.Linear(width, 1)
+        self.score = nn.Linear(width, 1, bias=False)
 
     def forward(self, present: Mapping[str, Present], batch_size: int) -> Fused:
         """Return the batch fused."""

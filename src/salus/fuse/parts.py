@@ -44,7 +44,7 @@ class TokenPool(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.queries, self.mix = nn.Linear(width, QUERIES), nn.Linear(QUERIES * width, width, bias=False)
+        self.queries, self.mix = nn.Linear(width, QUERIES, bias=False), nn.Linear(QUERIES * width, width, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return (B, H) of tokens (B, N, H); zeros for a patient without any."""
@@ -71,11 +71,11 @@ def projector(config: FuserConfig, own: int, out: int) -> nn.Sequential:
 class Projectors(nn.Module):
     """One projector a modality; see the module's text."""
 
-    def __init__(self, config: FuserConfig, width: int) -> None:
+    def __init__(self, config: FuserConfig, width: int, *, pools: bool) -> None:
         super().__init__()
         self.config, self.width = config, width
         self.project = nn.ModuleDict({name: projector(config, own, width) for name, (own, _) in config.modalities.items()})
-        self.pools = nn.ModuleDict({name: TokenPool(width) for name, (_, budget) in config.modalities.items() if budget > 1})
+        self.pools = nn.ModuleDict({name: TokenPool(width) for name, (_, budget) in config.modalities.items() if pools and budget > 1})
         self.time = nn.Linear(2 * TIME_FREQUENCIES + 1, width, bias=False)
         self.modality = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.3) for name in config.modalities})
 
@@ -93,7 +93,7 @@ class Projectors(nn.Module):
                 block = block.index_put((kept.rows,), self._projected(name, kept.encoded, budget) * there[..., None])
                 mask = mask.index_put((kept.rows,), there)
             tokens[name], masks[name] = block, mask
-            pooled.append(self.pools[name](block, mask) if name in self.pools else block.sum(1))
+            pooled.append(self.pools[name](block, mask) if name in self.pools else block.sum(1) / mask.sum(1, keepdim=True).clamp_min(1))
             here.append(mask.any(1))
         return Parts(tokens, masks, torch.stack(pooled, 1), torch.stack(here, 1))
 
@@ -104,12 +104,15 @@ class Projectors(nn.Module):
 
 
 class PartsFuser(nn.Module):
-    """Base of the strategies that begin with `Projectors`: their settings, markers, tokens and heads."""
+    """Base of the strategies that begin with `Projectors`: their settings, markers, tokens and heads.
 
-    def __init__(self, config: FuserConfig, *, pooled_width: int, fused_tokens: int, keeps_tokens: bool) -> None:
+    `pools` is False for those that join tokens themselves and take no vector of a modality.
+    """
+
+    def __init__(self, config: FuserConfig, *, pooled_width: int, fused_tokens: int, keeps_tokens: bool, pools: bool = True) -> None:
         super().__init__()
         self.config, self.pooled_width, self.fused_tokens = config, pooled_width, fused_tokens
-        self.projectors = Projectors(config, config.hidden)
+        self.projectors = Projectors(config, config.hidden, pools=pools)
         self.to_tokens = nn.Linear(pooled_width, fused_tokens * config.width) if fused_tokens else None
         self.own = nn.Linear(config.hidden, config.width) if keeps_tokens else None
         self.present = nn.ParameterDict({name: nn.Parameter(torch.randn(config.width)) for name in config.modalities})

@@ -40,7 +40,7 @@ class PromptFuser(PartsFuser):
     """See the module's text."""
 
     def __init__(self, config: PromptConfig) -> None:
-        super().__init__(config, pooled_width=config.hidden, fused_tokens=config.fused_tokens, keeps_tokens=True)
+        super().__init__(config, pooled_width=config.hidden, fused_tokens=config.fused_tokens, keeps_tokens=True, pools=False)
         names = list(config.modalities)
         unknown = sorted(set(config.first) - set(names))
         if unknown or set(config.first) == set(names) != set():
