@@ -55,5 +55,5 @@ def test_names_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         registry.names("salus.dishes")
     assert str(found.value) == (
         "Cannot list plug-ins: there is no group 'salus.dishes'. Use one of: salus.readers, salus.modalities, salus.tasks, "
-        "salus.fusers, salus.commands, salus.transcribers."
+        "salus.fusers, salus.fusion_tasks, salus.commands, salus.transcribers."
     )

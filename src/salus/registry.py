@@ -1,6 +1,7 @@
 """Plug-ins by name, found through Python entry points.
 
-Groups: `salus.readers`, `salus.modalities`, `salus.tasks`, `salus.fusers`, `salus.commands`, `salus.transcribers`. Built-ins
+Groups: `salus.readers`, `salus.modalities`, `salus.tasks`, `salus.fusers`, `salus.fusion_tasks`, `salus.commands`,
+`salus.transcribers`. Built-ins
 register exactly as a third party's package does. The registry knows no stage; two packages that claim one name are an error, never a
 matter of install order.
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 from salus.errors import ConfigError
 
-GROUPS = ("salus.readers", "salus.modalities", "salus.tasks", "salus.fusers", "salus.commands", "salus.transcribers")
+GROUPS = ("salus.readers", "salus.modalities", "salus.tasks", "salus.fusers", "salus.fusion_tasks", "salus.commands", "salus.transcribers")
 
 
 @cache

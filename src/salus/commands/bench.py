@@ -13,12 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from salus import __version__, registry
+from salus import __version__
 from salus.commands.loading import data_folder
 from salus.commands.showing import progress_bars
 from salus.config import read_settings, settings_hash
 from salus.evaluate.fusion_bench import bench_fusion
 from salus.evaluate.fusion_fits import FusionRecipe
+from salus.evaluate.fusion_tasks import fusion_task
 from salus.evaluate.page import decimals, interval, render_page
 from salus.evaluate.rows import Row, commit, file_hash, tree_hash, write_result
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     with progress_bars(console) as progress:
         bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress, jobs=max(1, args.jobs))
     rows = [row for result in results for row in result.rows]
-    folders = sorted({folder for name in recipe.tasks for folder in registry.load("salus.tasks", name).folders})
+    folders = sorted({folder for name in recipe.tasks for folder in fusion_task(name).folders})
     tree = {
         "command": " ".join(["salus", *sys.argv[1:]]),
         "commit": commit(),

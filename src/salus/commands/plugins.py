@@ -12,14 +12,14 @@ from salus import registry
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments (none)."""
-    parser.description = "List installed modalities, readers, tasks and commands."
+    parser.description = "List installed modalities, readers, fusion strategies, tasks and commands."
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the plug-ins; return 0."""
     del args
     table = Table("group", "name", "what it is")
-    for group in ("salus.modalities", "salus.readers", "salus.fusers", "salus.tasks"):
+    for group in ("salus.modalities", "salus.readers", "salus.fusers", "salus.tasks", "salus.fusion_tasks"):
         for name in registry.names(group):
             table.add_row(group.removeprefix("salus."), name, registry.load(group, name).title)
     Console().print(table)

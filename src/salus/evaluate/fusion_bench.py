@@ -265,5 +265,5 @@ def bench_fusion(
     results = []
     for name in recipe.tasks:
         comparison = Comparison(bench, fusion_task(name))
-        results += [comparison.rows(jobs), *([comparison.finalists(jobs)] if reads_test else [])]
+        results += [comparison.rows(jobs), *([comparison.finalists(jobs)] if reads_test and comparison.task.has_test else [])]
     return bench, results

@@ -179,15 +179,17 @@ class Bench:
 
     def _out_of_fold(self, wanted: Fit, pool: TokenSets) -> tuple[Probabilities, int]:
         try:
-            from sklearn.model_selection import StratifiedKFold
+            from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
         except ImportError:
             raise MissingExtra("compare strategies by folds", "train") from None
         task = fusion_task(wanted.task)
         answers: Probabilities = {}
         parameters = 0
         for repeat in range(FOLD_REPEATS):
-            folds = StratifiedKFold(task.folds, shuffle=True, random_state=100 * wanted.seed + repeat)
-            for rows, left in folds.split(np.zeros(len(pool)), pool.answers):
+            alone = len(set(pool.groups)) == len(pool)
+            kind = StratifiedKFold if alone else StratifiedGroupKFold
+            folds = kind(task.folds, shuffle=True, random_state=100 * wanted.seed + repeat)
+            for rows, left in folds.split(np.zeros(len(pool)), pool.answers, None if alone else pool.groups):
                 made, parameters = self._scored(wanted, pool.take(rows), pool.take(left))
                 for name, one in made.items():
                     whole = answers.setdefault(name, np.zeros((len(pool), one.shape[1])))
