@@ -249,6 +249,28 @@ def test_a_task_that_needs_the_tokens_is_learned(tiny_backbone: Path, tmp_path: 
     assert before[0] > np.log(2) and after[0] < 0.3 and after[1] > 0.9
 
 
+def test_a_stopped_stage_goes_on_where_it_was(tiny_backbone: Path, tmp_path: Path) -> None:
+    recipe = LanguageRecipe(steps=4, lr=0.01, tasks={"toy": 1.0}, batch_size=4, checkpoint_every=2)
+    found = []
+    for stop in (99, 3):
+        model = tiny_model(tiny_backbone, into="cross_attention", lora=False)
+        model.requires_grad_(False)
+        model.train_evidence(is_on=True)
+        pool = {"toy": [signed(model, number) for number in range(8)]}
+
+        def said(words: str, share: float, stop: int = stop) -> None:
+            if words.startswith(f"step {stop}/"):
+                raise KeyboardInterrupt
+
+        kept = tmp_path / f"stop-{stop}.pt"
+        try:
+            train_language(model, pool, recipe, seed=0, checkpoint=kept, progress=said)
+        except KeyboardInterrupt:
+            train_language(model, pool, recipe, seed=0, checkpoint=kept, progress=lambda words, share: None)
+        found.append({name: one.detach() for name, one in model.named_parameters() if one.requires_grad})
+    assert all(torch.equal(one, found[1][name]) for name, one in found[0].items())
+
+
 def test_layers_and_gates_have_their_own_rate(tiny_backbone: Path, tmp_path: Path) -> None:
     """Adam's first step is the rate, whatever the gradient: gates move by 0.5 · 3 · lr, weights by 0.5 · 2 · lr, the fuser by 0.5 · lr."""
     model = still(tiny_model(tiny_backbone, into="cross_attention", lora=False))

@@ -120,6 +120,8 @@ def test_what_is_masked_the_order_of_tokens_and_padding_change_nothing(seed: int
     with torch.no_grad():
         plain = layers.reading(tokens, mask).read(0, text)
         assert torch.allclose(layers.reading(filled, there).read(0, text), plain, atol=1e-5)
+        alone = layers.reading(tokens[:1, mask[0]], mask[:1, mask[0]]).read(0, text[:1])
+        assert torch.equal(layers.reading(tokens[:1], mask[:1]).read(0, text[:1]), alone), "to the last bit"
 
 
 @settings(max_examples=25, deadline=None)

@@ -139,6 +139,8 @@ class CrossAttentionLayers(nn.Module):
 
     def reading(self, tokens: Tensor, mask: Tensor) -> Reading:
         """Return what the layers read of tokens (B, T, D) with their mask (B, T); gradients reach the tokens."""
+        someone = mask.any(0)  # a patient alone has no masked tokens left, so that more of them change no bit
+        tokens, mask = tokens[:, someone], mask[:, someone]
         kept = tokens.masked_fill(~mask[..., None], 0.0)  # whatever a masked token holds, not a number included
         layers = {int(place): cast(GatedCrossAttention, layer) for place, layer in self.layers.items()}
         return Reading(layers, {place: layer.keys_and_values(kept) for place, layer in layers.items()}, mask)
