@@ -70,12 +70,15 @@ def measured(way: dict[str, Any], seed: int, known: dict[str, Any], recipe: Lang
     """Return what one way and seed gave."""
     model = fresh(way, seed)
     losses: list[float] = []
+
+    def said(words: str, share: float) -> None:
+        losses.append(float(words.rsplit(" ", 1)[1]))
+        if len(losses) % 10 == 0:
+            print(words, flush=True)
+
     began, cpu = time.time(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        train_language(
-            model, {TASK: known["pool"]}, recipe, seed=seed, checkpoint=Path(folder) / "stage.pt",
-            progress=lambda words, share: losses.append(float(words.rsplit(" ", 1)[1])),
-        )  # fmt: skip
+        train_language(model, {TASK: known["pool"]}, recipe, seed=seed, checkpoint=Path(folder) / "stage.pt", progress=said)
     trained_s, wall_s = time.process_time() - cpu, time.time() - began
     cpu = time.process_time()
     asked = cast(list[OptionQuestion], known["asked"])

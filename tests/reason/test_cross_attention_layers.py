@@ -162,10 +162,10 @@ FAMILIES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_any_causal_language_model_of_transformers_can_be_opened(family: str) -> None:
+@pytest.mark.parametrize(("family", "dtype"), [*((one, torch.float32) for one in FAMILIES), ("llama", torch.bfloat16)])
+def test_any_causal_language_model_of_transformers_can_be_opened(family: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(FAMILIES[family]).eval()
+    model = AutoModelForCausalLM.from_config(FAMILIES[family]).eval().to(dtype)
     ids = torch.randint(1, 50, (3, 6))
     names = list(model.state_dict())
     (tokens, mask), layers = patients(3), layers_of(3, gate=0.0)
