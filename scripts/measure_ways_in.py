@@ -1,6 +1,6 @@
 """Compares the ways into the language model, prefix and cross-attention layers, on icu-death `val`: frozen encoder, frozen language model.
 
-    python scripts/measure_ways_in.py OUT.json "into=prefix" "into=cross_attention every=6 lr_scale=10"
+    python scripts/measure_ways_in.py OUT.json "into=prefix" "into=cross_attention every=6"
 
 Each way is trained with the same examples, batches and steps from the shipped model's frozen encoder, without a teacher, and scored on
 `val`. Takes about half an hour a way and seed on one core. Reads `train` and `val`, never `test`. What is done is kept in OUT.json.

@@ -219,7 +219,7 @@ def test_gradient_checkpointing_changes_nothing(is_on: bool) -> None:
     [
         ({"into": "suffix"}, r"Cannot use fuser.into 'suffix': it is unknown. Ways into the language model: prefix, cross_attention."),
         ({"into": "cross_attention", "every": 0}, r"Cannot use fuser.every 0: it must be above 0"),
-        ({"into": "cross_attention", "gate_lr_scale": -1}, r"Cannot use fuser.gate_lr_scale -1.0: it must be above 0"),
+        ({"into": "cross_attention", "lr_scale": -1}, r"Cannot use fuser.lr_scale -1.0: it must be above 0"),
         ({"into": "cross_attention", "attention_width": 100}, r"attention_width 100: it must be a multiple of 64"),
         ({"into": "cross_attention", "every": "six"}, r"Cannot read settings 'fuser'"),
     ],

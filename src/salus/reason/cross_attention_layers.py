@@ -43,8 +43,6 @@ class CrossAttentionSettings:
     """F."""
     lr_scale: float = 1.0
     """Learning rate of the layers, as a multiple of the stage's."""
-    gate_lr_scale: float = 1.0
-    """The same of their gates: they start at 0, and nothing behind one learns before it opens."""
 
 
 class GatedCrossAttention(nn.Module):
@@ -145,13 +143,6 @@ class CrossAttentionLayers(nn.Module):
         layers = {int(place): cast(GatedCrossAttention, layer) for place, layer in self.layers.items()}
         return Reading(layers, {place: layer.keys_and_values(kept) for place, layer in layers.items()}, mask)
 
-    def lr_scales(self) -> dict[nn.Parameter, float]:
-        """Return the multiple of the learning rate that each weight takes."""
-        settings = self.settings
-        return {
-            weight: settings.gate_lr_scale if name.endswith("_gate") else settings.lr_scale for name, weight in self.named_parameters()
-        }
-
 
 def into_of(fuser: Mapping[str, Any]) -> tuple[dict[str, Any], CrossAttentionSettings | None]:
     """Return the fuser's own settings, and those of the inserted layers where the tokens go in by them.
@@ -164,7 +155,7 @@ def into_of(fuser: Mapping[str, Any]) -> tuple[dict[str, Any], CrossAttentionSet
 
     Example:
         >>> into_of({"strategy": "gated", "into": "cross_attention", "every": 3})
-        ({'strategy': 'gated'}, CrossAttentionSettings(every=3, from_layer=1, attention_width=256, ...))
+        ({'strategy': 'gated'}, CrossAttentionSettings(every=3, from_layer=1, attention_width=256, feedforward_width=512, lr_scale=1.0))
         >>> into_of({"strategy": "gated"})
         ({'strategy': 'gated'}, None)
     """

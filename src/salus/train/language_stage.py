@@ -169,7 +169,7 @@ def train_language(
 def _groups(model: SalusModel) -> tuple[list[dict[str, Any]], list[float]]:
     """Return what is trained in groups, and the multiple of the learning rate that each takes: inserted layers have their own."""
     layers = model.cross_attention
-    scales = {} if layers is None else layers.lr_scales()
+    scales = {} if layers is None else dict.fromkeys(layers.parameters(), layers.settings.lr_scale)
     by_scale: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
