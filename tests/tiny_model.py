@@ -24,6 +24,7 @@ ENCODERS = {
 }  # fmt: skip
 LORA = {"r": 2, "alpha": 4, "targets": "all-linear"}
 FUSER = {"hidden": 16, "token_rms": 0.25}
+LAYERS = {"every": 1, "attention_width": 64, "feedforward_width": 16}
 QUESTION = "Will this patient die in hospital?"
 OPTIONS = ("yes", "no")
 IDENTITY = "tiny@0123456789ab"
@@ -35,15 +36,18 @@ def passed(name: str) -> ModalityEvaluation:
     return ModalityEvaluation("made-up", "auroc", "val", 0.9, 0.8, 0.95, 100, 0.6, is_passed=True)
 
 
-def tiny_model(backbone: Path, *, lora: bool = True, seed: int = 0, strategy: str = "concat") -> SalusModel:
-    """Return a model with random weights, its LoRA weights too, in float32, every modality interpreted."""
+def tiny_model(backbone: Path, *, lora: bool = True, seed: int = 0, strategy: str = "concat", into: str = "prefix") -> SalusModel:
+    """Return a model with random weights, its LoRA weights and open gates too, in float32, every modality interpreted."""
     torch.manual_seed(seed)
     calibration = OptionCalibration("made-up", QUESTION, OPTIONS, "yes", ("vitals_labs",), 1.5, -0.2, 100)
+    fuser = {**FUSER, "strategy": strategy, **({"into": into, **LAYERS} if into == "cross_attention" else {})}
     config = ModelConfig(
-        "tiny", "0", str(backbone), IDENTITY, ENCODERS, {**FUSER, "strategy": strategy}, LORA if lora else None,
+        "tiny", "0", str(backbone), IDENTITY, ENCODERS, fuser, LORA if lora else None,
         evaluations={name: passed(name) for name in ENCODERS}, option_calibrations=(calibration,),
     )  # fmt: skip
     model = SalusModel(config, HuggingFaceBackbone.load(backbone, IDENTITY, torch.float32))
+    if model.cross_attention is not None:
+        set_gates(model, 0.7)
     encoder = model.encoder("vitals_labs")
     assert isinstance(encoder, VariableEncoder)
     prepared = [prepare_modality(encoder, "vitals_labs", patient(number)) for number in range(20)]
@@ -55,6 +59,13 @@ def tiny_model(backbone: Path, *, lora: bool = True, seed: int = 0, strategy: st
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter.data, std=0.1)
     return model.eval()
+
+
+def set_gates(model: SalusModel, value: float) -> None:
+    """Give every gate of the inserted layers one value; 0 shuts them."""
+    for name, parameter in model.named_parameters():
+        if name.startswith("cross_attention.") and name.endswith("_gate"):
+            torch.nn.init.constant_(parameter.data, value)
 
 
 def item(subject: str, place: str, modality: str, code: Code, hours: float | None, **known: object) -> Item:

@@ -92,7 +92,7 @@ def answer_logits(
     table = backbone.core.get_input_embeddings()
     rows, starts = [], []
     for row, example in enumerate(batch):
-        soft = fused.tokens[row][fused.mask[row]].to(table.weight.dtype)
+        soft = model.soft(fused, row).to(table.weight.dtype)
         text = table(torch.tensor([*example.asked, *example.answer[:-1]], device=table.weight.device))
         rows.append(torch.cat([before, soft, after, text]))
         starts.append(len(before) + len(soft) + len(after) + len(example.asked) - 1)
@@ -101,7 +101,7 @@ def answer_logits(
     for row, one in enumerate(rows):
         attention[row, : len(one)] = 1
     with backbone.adapter(is_on=uses_adapter):
-        hidden = backbone.hidden(embeds, attention)
+        hidden = backbone.hidden(embeds, attention, model.reading(fused))
     lengths = [len(example.answer) for example in batch]
     picked = torch.cat([hidden[row, start : start + length] for row, (start, length) in enumerate(zip(starts, lengths, strict=True))])
     return list(backbone.logits(picked).split(lengths))  # type: ignore[no-untyped-call]

@@ -25,9 +25,10 @@ from salus.encode.modality import Modality
 from salus.errors import ConfigError, ModelError
 from salus.fuse.build import build_fuser
 from salus.fuse.fuser import Fused, Present
-from salus.reason import embedded
+from salus.reason import embedded, prompt
+from salus.reason.backbone import Session
+from salus.reason.cross_attention_layers import CrossAttentionLayers, Reading, into_of
 from salus.reason.huggingface import HuggingFaceBackbone
-from salus.reason.prompt import frame_of
 from salus.record.patient import PatientRecord
 from salus.record.timeline import clock
 
@@ -94,7 +95,7 @@ class ModelConfig:
     encoders: Mapping[str, Mapping[str, Any]]
     """Modality → settings of its encoder."""
     fuser: Mapping[str, Any] = field(default_factory=dict)
-    """`strategy` (a name in `salus.fusers`; absent: `concat`) and its settings."""
+    """`strategy` (a name in `salus.fusers`; absent: `concat`), `into` (`prefix` or `cross_attention`; absent: `prefix`), their settings."""
     lora: Mapping[str, Any] | None = None
     """`r`, `alpha`, `targets`; None: the backbone is used as it is."""
     evaluations: Mapping[str, ModalityEvaluation] = field(default_factory=dict)
@@ -132,8 +133,10 @@ class SalusModel(nn.Module):
             {name: cast(nn.Module, build_encoder(name, settings)) for name, settings in config.encoders.items()}
         )
         widths = {name: (self.encoder(name).width, self.encoder(name).tokens) for name in config.encoders}
-        self.fuser = cast(nn.Module, build_fuser(config.fuser, widths, backbone.width))
-        self.frame = frame_of(backbone.tokenizer)
+        fuser, layers = into_of(config.fuser)
+        self.fuser = cast(nn.Module, build_fuser(fuser, widths, backbone.width))
+        self.cross_attention = CrossAttentionLayers(layers, backbone.open_layers(), backbone.width) if layers is not None else None
+        self.frame = prompt.frame_of(backbone.tokenizer)
 
     def encoder(self, name: str) -> Encoder:
         """Return the encoder of a modality."""
@@ -160,6 +163,27 @@ class SalusModel(nn.Module):
                 encoded = encode(self.encoder(name), [batch[row][name] for row in rows], device)
                 present[name] = Present(torch.tensor(rows, device=device), encoded)
         return self.fuser(present, len(batch))  # type: ignore[no-any-return]
+
+    def soft(self, fused: Fused, row: int) -> Tensor:
+        """Return (T, D) the soft tokens in the prompt of one patient of a batch: none where the tokens go in by inserted layers."""
+        tokens = fused.tokens[row][fused.mask[row]]
+        return tokens if self.cross_attention is None else tokens[:0]
+
+    def reading(self, fused: Fused) -> Reading | None:
+        """Return what inserted layers read of a batch; None where the tokens go in by the prompt."""
+        return None if self.cross_attention is None else self.cross_attention.reading(fused.tokens, fused.mask)
+
+    @torch.inference_mode()
+    def session(self, fused: Fused, *, uses_adapter: bool = True) -> Session:
+        """Return a prefilled session about the one patient of a batch of one, its tokens in by the way that the settings say."""
+        prefix = prompt.prefix(self.frame, self.soft(fused, 0))
+        return self.backbone.session(prefix, uses_adapter=uses_adapter, reading=self.reading(fused))
+
+    def train_evidence(self, *, is_on: bool) -> None:
+        """Let what brings evidence to the language model, fuser and inserted layers, be trained, or not."""
+        for part in (self.fuser, self.cross_attention):
+            if part is not None:
+                part.requires_grad_(is_on)
 
 
 def prepare_modality(encoder: Encoder, name: str, record: PatientRecord) -> Prepared | None:
@@ -245,7 +269,7 @@ def add_lora(backbone: HuggingFaceBackbone, settings: Mapping[str, Any]) -> None
 
 
 def own_tensors(model: SalusModel) -> dict[str, Tensor]:
-    """Return the tensors that belong to the model folder: encoders, fuser and adapter, never the backbone's own."""
+    """Return the tensors that belong to the model folder: encoders, fuser, inserted layers and adapter, never the backbone's own."""
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
     state |= {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.") and ".lora_" in name}
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
@@ -344,7 +368,7 @@ def load_tensors(model: SalusModel, found: Mapping[str, Tensor], where: str, lis
     """
     wanted = own_tensors(model)
     expected = set(wanted) | set(listed or {})
-    missing, extra = sorted(expected - set(found)), sorted(set(found) - expected)
+    missing, extra = sorted(expected - set(found)), sorted(set(found) - set(wanted))
     shapes = [name for name in sorted(set(wanted) & set(found)) if wanted[name].shape != found[name].shape]
     for kind, names in (("is missing", missing), ("is not part of this model", extra), ("has another shape", shapes)):
         if names:

@@ -1,7 +1,7 @@
 """record -> encode -> fuse -> reason -> generate -> answer. READ THIS FIRST.
 
 `open_record` does once per patient what every question shares: it cuts the record at the prediction time, encodes each modality,
-fuses them into soft tokens and prefills the language model. `ask` then looks facts up by code, lets the model choose and word them,
+fuses them into tokens and prefills the language model. `ask` then looks facts up by code, lets the model choose and word them,
 verifies every line against the facts, and returns one `Answer`. Nothing here reads files, trains, or governs.
 """
 
@@ -67,9 +67,9 @@ class OpenRecord:
     """Modalities → the session without the adapter that sees them, made for the first question with options that needs it."""
     prediction_time: ObservedTime | None
     soft_item_ids: ItemIds
-    """Items behind each soft token that the language model sees when it writes."""
+    """Items behind each token that the language model sees when it writes, in the prompt or by inserted layers."""
     present: frozenset[str]
-    """Modalities that can reach the language model as soft tokens."""
+    """Modalities that can reach the language model as tokens."""
     limits: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -119,10 +119,9 @@ def _title(name: str) -> str:
 
 @torch.inference_mode()
 def _session(model: SalusModel, prepared: Mapping[str, Prepared], *, uses_adapter: bool) -> tuple[Session, ItemIds]:
-    """Return a session whose shared prefix holds these modalities, and the items behind each soft token."""
+    """Return a session that is given these modalities, and the items behind each token of them."""
     fused = model.fuse([prepared])
-    prefix = tuple(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
-    session = model.backbone.session(prefix, uses_adapter=uses_adapter)
+    session = model.session(fused, uses_adapter=uses_adapter)
     return session, item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny_model import QUESTION, item, patient
+from tests.tiny_model import LAYERS, QUESTION, item, patient
 from tests.train.tiny_recipe import tiny_recipe, with_tiny_tasks
 
 from salus import pipeline, registry
@@ -62,13 +62,14 @@ def extension(base: Path, backbone: Path, **changes: Any) -> Recipe:
     return settings_from(Recipe, {**tree, **changes}, "extension")
 
 
-@pytest.fixture(scope="module")
-def made(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the extended model and the model that it extends."""
+@pytest.fixture(scope="module", params=[{}, {"into": "cross_attention", **LAYERS}], ids=["prefix", "cross_attention"])
+def made(request: pytest.FixtureRequest, tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the extended model and the model that it extends, with each way into the language model."""
     work = tmp_path_factory.mktemp("extend")
     with pytest.MonkeyPatch.context() as patch:
         _patch(patch)
-        train(tiny_recipe(tiny_backbone), Place(work, work / "first", work / "base"), progress=lambda words, share: None)
+        first = tiny_recipe(tiny_backbone, fuser={"hidden": 16, **request.param})
+        train(first, Place(work, work / "first", work / "base"), progress=lambda words, share: None)
         recipe = extension(work / "base", tiny_backbone)
         train(recipe, Place(work, work / "second", work / "more"), progress=lambda words, share: None)
     return work

@@ -83,7 +83,7 @@ def alone_answer(model: SalusModel, example: Example) -> tuple[str, bool]:
     record = example.record()
     prepared = model.prepare(record, model.config.interpreted_in_writing)
     fused = model.fuse([prepared])
-    session = model.backbone.session(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]))
+    session = model.session(fused)
     lines, shown = raw_lines(record, example.question)
     asked = prompt.words(model.frame, prompt.question_text(example.question, lines))
     written = next(session.write(asked, [], max_new_tokens=ALONE_TOKENS), None)

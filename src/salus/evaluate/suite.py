@@ -189,7 +189,7 @@ def _free(
         record = example.record()
         for name, modalities in (("salus", frozenset(task.modalities)), (TEXT_ONLY, frozenset[str]())):
             fused = model.fuse([model.prepare(record, modalities)])
-            session = model.backbone.session(prompt.prefix(model.frame, fused.tokens[0][fused.mask[0]]), uses_adapter=False)
+            session = model.session(fused, uses_adapter=False)
             asked = prompt.words(model.frame, prompt.question_text(example.question, []))
             line = next(session.write(asked, [], max_new_tokens=FREE_TOKENS), None)
             outcomes[name].append(line is not None and normalised(line.text) == normalised(example.answer))

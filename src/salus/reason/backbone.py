@@ -11,6 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from salus.reason.cross_attention_layers import Reading
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -58,8 +60,10 @@ class Backbone(Protocol):
     identity: str
     """Name and hash of the weights."""
 
-    def session(self, prefix: Sequence[Piece], *, uses_adapter: bool = True) -> Session:
+    def session(self, prefix: Sequence[Piece], *, uses_adapter: bool = True, reading: Reading | None = None) -> Session:
         """Prefill a prefix, with the adapter (to write) or without it (to judge options).
+
+        `reading` is what inserted cross-attention layers read of this one patient, throughout the session, with the adapter and without.
 
         Raises:
             ContextLengthError: the prefix does not fit.

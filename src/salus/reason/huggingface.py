@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from salus.errors import ContextLengthError, ModelError
 from salus.reason.backbone import Line, Piece
+from salus.reason.cross_attention_layers import Reading, decoder_layers, open_layers, read_by
 
 PLAIN_ATTENTION_TOKENS = 200
 """Longest prompt, text tokens, for which plain attention trains faster: its time and memory grow with the square."""
@@ -54,6 +55,7 @@ class HuggingFaceBackbone(nn.Module):
         self.identity = identity
         self.width = int(model.config.hidden_size)
         self.context_length = int(model.config.max_position_embeddings)
+        self.is_open = False
 
     @staticmethod
     def load(path: Path | str, identity: str, dtype: torch.dtype | None = None) -> HuggingFaceBackbone:
@@ -129,9 +131,22 @@ class HuggingFaceBackbone(nn.Module):
                 parts.append(table(torch.tensor(self.ids(piece.text, is_frame=piece.is_frame), device=table.weight.device)))
         return torch.cat(parts) if parts else table.weight.new_zeros(0, self.width)
 
-    def hidden(self, embeds: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the last hidden states (B, T, D) of right-padded embeddings (B, T, D)."""
-        states: Tensor = self.core.model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    def open_layers(self) -> int:
+        """Let the decoder layers read what a `Reading` gives them, and return how many there are; without one they stay as they are.
+
+        Raises:
+            ConfigError: they are not found.
+        """
+        layers = decoder_layers(self.core)
+        if not self.is_open:
+            open_layers(layers)
+            self.is_open = True
+        return len(layers)
+
+    def hidden(self, embeds: Tensor, attention_mask: Tensor, reading: Reading | None = None) -> Tensor:
+        """Return the last hidden states (B, T, D) of right-padded embeddings (B, T, D), each row with its own row of the reading."""
+        with read_by(reading):
+            states: Tensor = self.core.model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False).last_hidden_state
         return states
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -145,9 +160,9 @@ class HuggingFaceBackbone(nn.Module):
         special = self.tokenizer.convert_tokens_to_ids("<|im_end|>") if "<|im_end|>" in self.tokenizer.get_vocab() else None
         return sorted({token for token in (special, self.tokenizer.eos_token_id) if token is not None})
 
-    def session(self, prefix: Sequence[Piece], *, uses_adapter: bool = True) -> HuggingFaceSession:
+    def session(self, prefix: Sequence[Piece], *, uses_adapter: bool = True, reading: Reading | None = None) -> HuggingFaceSession:
         """Prefill a prefix once; see `salus.reason.backbone.Session`."""
-        return HuggingFaceSession(self, prefix, uses_adapter=uses_adapter)
+        return HuggingFaceSession(self, prefix, uses_adapter=uses_adapter, reading=reading)
 
     @contextmanager
     def adapter(self, *, is_on: bool) -> Iterator[None]:
@@ -162,9 +177,12 @@ class HuggingFaceBackbone(nn.Module):
 class HuggingFaceSession:
     """One prefilled prefix; questions extend its cache and are rolled back."""
 
-    def __init__(self, backbone: HuggingFaceBackbone, prefix: Sequence[Piece], *, uses_adapter: bool = True) -> None:
+    def __init__(
+        self, backbone: HuggingFaceBackbone, prefix: Sequence[Piece], *, uses_adapter: bool = True, reading: Reading | None = None
+    ) -> None:
         self.backbone = backbone
         self.uses_adapter = uses_adapter
+        self.reading = reading
         self.cache = DynamicCache(config=backbone.core.config)
         with torch.inference_mode():
             self._extend(backbone.embed(prefix))
@@ -181,7 +199,7 @@ class HuggingFaceSession:
                 f"Cannot ask: record, question and answer take {self.length + embeds.shape[0]} tokens and the language model holds "
                 f"{self.backbone.context_length}. Shorten the question, or cut the record with --at."
             )
-        with self.backbone.adapter(is_on=self.uses_adapter):
+        with self.backbone.adapter(is_on=self.uses_adapter), read_by(self.reading):
             out = self.backbone.core.model(inputs_embeds=embeds[None], past_key_values=self.cache, use_cache=True)
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
 

@@ -15,6 +15,7 @@ def card(config: ModelConfig, recipe: Mapping[str, Any]) -> str:
     named = {name for stage in ("projector", "language") for name in recipe[stage]["tasks"]} | set(tasks_of(config.trained))
     tasks = sorted(named & set(registry.names("salus.tasks")))
     sources = [(task, registry.load("salus.tasks", task)) for task in tasks]
+    projector = "projector, cross-attention layers" if config.fuser.get("into") == "cross_attention" else "projector"
     lines = [
         "---",
         "license: apache-2.0",
@@ -24,7 +25,7 @@ def card(config: ModelConfig, recipe: Mapping[str, Any]) -> str:
         "---",
         f"# {config.name} {config.version}",
         "",
-        f"Encoders{',' if config.lora else ' and'} projector{' and LoRA adapter' if config.lora else ''} of a small multimodal medical "
+        f"Encoders{',' if config.lora else ' and'} {projector}{' and LoRA adapter' if config.lora else ''} of a small multimodal medical "
         "language model. **Not for clinical use before a site",
         "has approved it.** It answers from one patient's record; every number in an answer is looked up and verified by code.",
         "",

@@ -138,7 +138,8 @@ def train_language(
     """
     accelerator = Accelerator()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trainable, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))
+    groups, scales = _groups(model)
+    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))
     model, optimiser = accelerator.prepare(model, optimiser)
     bare: SalusModel = accelerator.unwrap_model(model)
     batches = plan(pools, recipe, seed)
@@ -148,8 +149,8 @@ def train_language(
     recent = 0.0
     for step in range(start, len(batches)):
         torch.manual_seed(seed * 1_000_003 + step)
-        for group in optimiser.param_groups:
-            group["lr"] = rate(step, len(batches), recipe)
+        for group, scale in zip(optimiser.param_groups, scales, strict=True):
+            group["lr"] = scale * rate(step, len(batches), recipe)
         batch = [pools[name][place] for name, place in batches[step]]
         with bare.backbone.trainable_attention(max(example.tokens for example in batch)):
             loss = batch_loss(bare, batch)
@@ -163,6 +164,17 @@ def train_language(
         if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == len(batches):
             _save(bare, optimiser, checkpoint, step + 1)
     bare.eval()
+
+
+def _groups(model: SalusModel) -> tuple[list[dict[str, Any]], list[float]]:
+    """Return what is trained in groups, and the multiple of the learning rate that each takes: inserted layers have their own."""
+    layers = model.cross_attention
+    scales = {} if layers is None else dict.fromkeys(layers.parameters(), layers.settings.lr_scale)
+    by_scale: dict[float, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            by_scale.setdefault(scales.get(parameter, 1.0), []).append(parameter)
+    return [{"params": one} for one in by_scale.values()], list(by_scale)
 
 
 def _trained_tensors(model: SalusModel) -> dict[str, Tensor]:

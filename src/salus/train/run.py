@@ -40,6 +40,7 @@ from salus.model import (
     prepare_modality,
     save_model,
 )
+from salus.reason.cross_attention_layers import CrossAttentionLayers, into_of
 from salus.task import Example, Split, Task
 from salus.train.calibrate import TaskOnVal, calibrate_options, calibrate_statements, gate, val_questions
 from salus.train.card import card
@@ -105,9 +106,9 @@ def train(recipe: Recipe, place: Place, *, progress: Progress) -> Path:
     model = _assembled(run, encoders, base)
     if base is None:
         with run.log.stage("projector"):
-            model.fuser.requires_grad_(True)
+            model.train_evidence(is_on=True)
             _language(run, model, recipe.projector, "projector")
-        model.fuser.requires_grad_(False)
+        model.train_evidence(is_on=False)
     for name, one in recipe.own_projectors.items():
         with run.log.stage(f"projector-{name}"):
             for parameter in cast(Fuser, model.fuser).own_parameters(name):
@@ -242,7 +243,11 @@ def _check(recipe: Recipe) -> None:
     unknown = sorted(set(recipe.own_projectors) - set(recipe.encoders))
     if unknown:
         raise ConfigError(f"Cannot train a projector for {unknown[0]!r}: the recipe has no encoder of it. Add one, or leave it out.")
-    fuser = build_fuser(recipe.fuser, {name: (1, 1) for name in recipe.encoders}, 1)
+    settings, layers = into_of(recipe.fuser)
+    if layers is not None:  # a backbone or settings that give none
+        backbone = build_backbone(recipe.backbone)
+        CrossAttentionLayers(layers, backbone.open_layers(), backbone.width)
+    fuser = build_fuser(settings, {name: (1, 1) for name in recipe.encoders}, 1)
     for name in recipe.own_projectors:
         fuser.own_parameters(name)
 
