@@ -64,6 +64,10 @@ class OptionCalibration:
     n: int
     biases: tuple[float, ...] = ()
     """One for each of more than two options, whose scores are multiplied by the slope; `positive` is then empty."""
+    shots: int = 0
+    """Solved cases that were shown beside each question; it holds for that many alone."""
+    cases: str = ""
+    """Fingerprint of the index that they came from."""
 
 
 @dataclass(frozen=True)
