@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from salus.in_context import Embedder, FusedEmbedder, build_cases
-from salus.model import SalusModel
+from salus.model import SalusModel, build_backbone, save_model
 from salus.reason.cases import CaseIndex
 from salus.task import Example, Split, Task
-from tests.tiny_model import OPTIONS, QUESTION, patient
+from tests.tiny_model import OPTIONS, QUESTION, patient, tiny_model
 
 MODALITIES = ("vitals_labs", "notes")
 
@@ -28,6 +29,13 @@ def read(data: Path, split: Split) -> list[Example]:
 
 
 TASK = Task("made-up", "made-up deaths", MODALITIES, "auroc", read, (), "CC0-1.0", True, "yes")
+
+
+def saved(backbone: Path, folder: Path) -> Path:
+    """Return the folder of the tiny model, written as `load_model` reads it."""
+    made = tiny_model(backbone)
+    save_model(made, folder, replace(made.config, backbone_identity=build_backbone(str(backbone)).identity), "# card\n")
+    return folder
 
 
 def tiny_cases(model: SalusModel, count: int = 24, *, embedder: Embedder | None = None) -> CaseIndex:
