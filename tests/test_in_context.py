@@ -14,10 +14,12 @@ import torch
 from salus.batch import LanguageExample, OptionQuestion, encoded_record, fused_batch, make_shot, option_logprobs, option_prompt
 from salus.encode.encoder import Encoded
 from salus.errors import ConfigError, ContextLengthError, ModelError
+from salus.fuse.token_sets import Tokens
 from salus.in_context import (
     Choice,
     Embedder,
     FusedEmbedder,
+    SharedSpaceEmbedder,
     ask_with_cases,
     build_cases,
     case_encoded,
@@ -220,6 +222,24 @@ def test_any_embedding_can_take_the_place_of_the_models_own(model: SalusModel, i
     again = load_cases(tmp_path / "one.cases", embedder=FusedEmbedder(model).identity, encoders=encoders_hash(model))
     twice = [still(ask_with_cases(opened, QUESTION, OPTIONS, cases=each)) for each in (index, again)]
     assert twice[0] == twice[1]
+
+
+def test_a_shared_space_is_the_mean_of_the_modalities_that_are_there(model: SalusModel) -> None:
+    """By hand: (3, 4) / 5 and (1, 0) give (8, 4) / norm; a modality without a token that counts is NaN, and left out."""
+    told = {"vitals_labs": [0.6, 0.8], "notes": [1.0, 0.0]}
+
+    def embed(name: str, tokens: Tokens) -> Any:
+        made = np.full((len(tokens.mask), 2), np.nan, np.float32)
+        made[tokens.mask.any(1)] = told[name]
+        return made
+
+    space = SharedSpaceEmbedder(embed, identity="aligned@1", modalities=("vitals_labs", "notes", "ct_mr_slice"))
+    both, one = (encoded_record(model, model.prepare(patient(1, without=left), frozenset(MODALITIES))) for left in ((), ("notes",)))
+    blank = {"notes": replace(both["notes"], mask=torch.zeros_like(both["notes"].mask))}
+    expected = np.array([[0.8944272, 0.4472136], [0.6, 0.8], [0, 0], [0, 0]])
+    assert np.allclose(space.embed([both, one, {}, blank]), expected, atol=1e-6)
+    assert not space.embed([{}]).any()
+    assert tiny_cases(model, 8, embedder=space).embeddings.shape == (8, 2)
 
 
 def test_an_index_of_another_models_weights_is_refused(model: SalusModel, index: CaseIndex, tiny_backbone: Path) -> None:

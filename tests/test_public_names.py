@@ -30,8 +30,8 @@ NAMES = {
         "Case", "CaseIndex", "Found", "Origin", "Vectors", "Wanted", "hashed", "kept_keys", "load_cases", "person_keys",
     },
     "salus.in_context": {
-        "Choice", "Embedder", "FusedEmbedder", "ask_with_cases", "build_cases", "case_encoded", "encoders_hash", "shown_beside",
-        "tensors_hash", "turns_of",
+        "Choice", "Embedder", "FusedEmbedder", "SharedSpaceEmbedder", "ask_with_cases", "build_cases", "case_encoded", "encoders_hash",
+        "shown_beside", "tensors_hash", "turns_of",
     },
     "salus.generate.answer": {"Answer", "Disclosure", "OptionScore", "Statement"},
 }  # fmt: skip

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from salus.batch import LanguageExample, encoded_record, fused_batch
 from salus.encode.encoder import Encoded
 from salus.errors import ConfigError, ModelError
+from salus.fuse.token_sets import Tokens
 from salus.generate.answer import Answer
 from salus.model import SalusModel, own_tensors
 from salus.pipeline import OpenRecord, ask, option_facts
@@ -75,6 +76,39 @@ class FusedEmbedder:
             vectors = fused.pooled if self.joined else torch.nn.functional.normalize(fused.parts.float(), dim=-1).flatten(1)
             made.append(torch.nn.functional.normalize(vectors.float(), dim=-1) * fused.weights.any(1, keepdim=True))
         return torch.cat(made).cpu().numpy() if made else np.zeros((0, 0), np.float32)
+
+
+class SharedSpaceEmbedder:
+    """A space that several modalities share, such as an aligned one: the mean of a patient's vectors in it, of norm 1.
+
+    Example:
+        `SharedSpaceEmbedder(aligner.embed, identity="aligned@1f2e", modalities=("radiograph", "notes"))`, with an aligner that was
+        fitted on the tokens of this model's encoders.
+    """
+
+    def __init__(self, embed: Callable[[str, Tokens], NDArray[np.float32]], *, identity: str, modalities: Sequence[str]) -> None:
+        """Take the function.
+
+        Args:
+            embed: modality and the tokens of n patients → (n, S) of norm 1, NaN for who has none.
+            identity: name and hash of the space.
+            modalities: that the space holds; others are passed over.
+        """
+        self.one, self.identity, self.modalities = embed, identity, tuple(modalities)
+
+    def embed(self, encoded: Sequence[Mapping[str, Encoded]]) -> NDArray[np.float32]:
+        """Return (n, S); see `Embedder`."""
+        total: NDArray[np.float32] | None = None
+        for name in self.modalities:
+            rows = [row for row, one in enumerate(encoded) if name in one]
+            if rows:
+                own = _stacked(encoded, name)
+                made = np.nan_to_num(self.one(name, Tokens(own.values, own.mask, own.time_s)))
+                total = np.zeros((len(encoded), made.shape[1]), np.float32) if total is None else total
+                total[rows] += made
+        if total is None:
+            return np.zeros((len(encoded), 1), np.float32)
+        return cast(NDArray[np.float32], total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))
 
 
 @dataclass(frozen=True)
