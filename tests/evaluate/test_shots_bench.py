@@ -12,7 +12,7 @@ import pytest
 from tests.tiny_cases import TASK, examples, saved
 from tests.tiny_model import tiny_model
 
-from salus import cli, pipeline, registry
+from salus import cli, metrics, pipeline, registry
 from salus.errors import ConfigError
 from salus.evaluate import shots_bench
 from salus.evaluate.shots_bench import ShotsRecipe, ShotsTask, bench_shots, questions_of
@@ -31,7 +31,8 @@ def model(tiny_backbone: Path) -> SalusModel:
 
 @pytest.fixture(autouse=True)
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the made-up task among the registered ones."""
+    """Put the made-up task among the registered ones; a few resamples are enough."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 40)
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda group, name: TASK if (group, name) == ("salus.tasks", "made-up") else load(group, name))
 
@@ -61,6 +62,7 @@ def test_rows_and_curves(model: SalusModel, tmp_path: Path) -> None:
     names = [row.model for row in result.rows]
     assert names[0] == "0 cases" and "1 cases, random, balanced" not in names, "one case cannot be balanced"
     for shots in (1, 2, 4):
+        assert f"{shots} cases, random, pairs beside the same cases, minus 0 cases" in names
         assert {f"{shots} cases, similar", f"{shots} cases, random", f"{shots} cases, similar minus random"} <= set(names)
     assert names[-2:] == ["vote of the 8 nearest, no language model", "vote of the 32 nearest, no language model"]
     lines = result.curves["made-up"]["shots"]["lines"]

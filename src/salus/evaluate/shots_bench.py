@@ -23,6 +23,7 @@ from salus import registry
 from salus.batch import LanguageExample, encoded_record, fused_batch
 from salus.errors import ConfigError
 from salus.evaluate.rows import Result
+from salus.evaluate.suite import within_site_auroc
 from salus.in_context import FusedEmbedder, build_cases, tensors_hash, turns_of
 from salus.metrics import Floats, Metric, accuracy, auroc, bootstrap, paired
 from salus.model import SalusModel
@@ -206,7 +207,11 @@ def asked_of(model: SalusModel, task: Task, examples: Sequence[Example], embedde
 
 
 def add_task(bench: Bench, result: Result) -> None:
-    """Add a task's rows: each way and number, its difference from no case, similar from random, and the rivals that only vote."""
+    """Add a task's rows: each way and number, its difference from no case, similar from random, and the rivals that only vote.
+
+    Of random cases the AUROC is also given over pairs of patients beside the same cases: a shift that a set of cases gives to all answers
+    is then no loss.
+    """
     task_id, metric, label = bench.task.name, *_metric(bench)
     groups = tuple(one.example.subject_id for one in bench.asked)
     positive = bench.task.positive
@@ -224,6 +229,14 @@ def add_task(bench: Bench, result: Result) -> None:
             result.add(task_id, "candidate", f"{shots} cases, {way}", metric=label, found=found, **seeds)
             gap = paired(metric, truth, score, none, groups)
             result.add(task_id, "candidate", f"{shots} cases, {way}, minus 0 cases", metric=f"{label}_difference", found=gap, **seeds)
+            if bench.is_ranked and way.startswith("random"):
+                draw = np.arange(len(score)) % bench.recipe.draws
+                tables = [np.column_stack([draw, each]) for each in (score, none)]
+                words = f"{shots} cases, {way}, pairs beside the same cases"
+                found = bootstrap(within_site_auroc, truth, tables[0], groups)
+                result.add(task_id, "ablation", words, metric=label, found=found, **seeds)
+                gap = paired(within_site_auroc, truth, tables[0], tables[1], groups)
+                result.add(task_id, "ablation", f"{words}, minus 0 cases", metric=f"{label}_difference", found=gap, **seeds)
         for kind in ("", ", balanced"):
             if f"similar{kind}" in values and f"random{kind}" in values:
                 gap = paired(metric, truth, values[cast(Way, f"similar{kind}")], values[cast(Way, f"random{kind}")], groups)
