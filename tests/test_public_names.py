@@ -26,6 +26,13 @@ NAMES = {
     "salus.encode.encoder": {"Encoded", "Encoder", "Prepared", "encode", "stack"},
     "salus.encode.modality": {"Measurement", "Modality"},
     "salus.reason.facts": {"Fact", "Quantity"},
+    "salus.reason.cases": {
+        "Case", "CaseIndex", "Found", "Origin", "Vectors", "Wanted", "hashed", "kept_keys", "load_cases", "person_keys",
+    },
+    "salus.in_context": {
+        "Choice", "Embedder", "FusedEmbedder", "SharedSpaceEmbedder", "ask_with_cases", "build_cases", "case_encoded", "encoders_hash",
+        "shown_beside", "tensors_hash", "turns_of",
+    },
     "salus.generate.answer": {"Answer", "Disclosure", "OptionScore", "Statement"},
 }  # fmt: skip
 """Public classes and functions that each contract module defines itself."""

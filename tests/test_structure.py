@@ -127,7 +127,7 @@ def test_starting_is_light(code: str) -> None:
 def test_records_facts_and_plug_ins_load_no_neural_network() -> None:
     folders = ("record", "modalities", "tasks", "cohorts")
     light = [module_of(path) for path in SOURCE if path.relative_to(ROOT / "src" / "salus").parts[0] in folders]
-    stages = ("facts", "lists", "lookup", "matters", "retrieve", "series")
+    stages = ("cases", "facts", "lists", "lookup", "matters", "retrieve", "series")
     light += [*(f"salus.reason.{name}" for name in stages), "salus.generate.answer", "salus.generate.ground", "salus.encode.modality"]
     light += ["salus.task", "salus.units", "salus.config", "salus.registry"]
     printed, _ = run_python(f"import importlib\nfor name in {light!r}: importlib.import_module(name)\n{LOADED}")

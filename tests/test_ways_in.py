@@ -371,6 +371,10 @@ def test_a_recipe_that_gives_no_layer_is_refused_before_anything_is_trained(tiny
     recipe = tiny_recipe(tiny_backbone, fuser={"hidden": 16, "into": "cross_attention"})
     with pytest.raises(ConfigError, match=r"the language model has 2 layers, every is 6 and from_layer 1"):
         train(recipe, Place(tmp_path, tmp_path / "work", tmp_path / "model"), progress=lambda words, share: None)
+    beside = {"steps": 6, "lr": 0.003, "tasks": {"icu-death": 1.0}, "shots": 2}
+    recipe = tiny_recipe(tiny_backbone, fuser={"hidden": 16, "into": "cross_attention", "every": 1}, projector=beside)
+    with pytest.raises(ConfigError, match=r"Cannot train beside solved cases: shots is set and fuser.into is 'cross_attention'"):
+        train(recipe, Place(tmp_path, tmp_path / "work", tmp_path / "model"), progress=lambda words, share: None)
     assert not (tmp_path / "work").exists()
 
 

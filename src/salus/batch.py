@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,21 @@ from salus.pipeline import option_facts
 from salus.reason import prompt
 from salus.reason.backbone import Piece
 from salus.record.patient import PatientRecord
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A solved case of another patient, as an earlier turn of a prompt; its soft tokens are made with those of the patient."""
+
+    encoded: Mapping[str, Encoded]
+    """Modality → vectors of that one patient (B = 1)."""
+    asked: tuple[int, ...]
+    """Token ids from the end of its soft tokens to the end of its answer and what follows, up to the next record."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of it, for batching."""
+        return len(self.asked) + sum(1 + int(one.mask.sum()) for one in self.encoded.values())
 
 
 @dataclass(frozen=True)
@@ -33,11 +48,13 @@ class LanguageExample:
     """Place of the right option."""
     target: tuple[float, ...] = ()
     """Probability wanted of each option, where a teacher softens the right one; empty: all for the right one."""
+    shots: tuple[Shot, ...] = ()
+    """Stand before it, in this order."""
 
     @property
     def tokens(self) -> int:
-        """Text tokens, for batching."""
-        return len(self.asked) + len(self.answer)
+        """Tokens of text and of the cases before it, for batching."""
+        return len(self.asked) + len(self.answer) + sum(shot.tokens for shot in self.shots)
 
 
 @torch.inference_mode()
@@ -58,26 +75,35 @@ def make_example(
     return LanguageExample(encoded, tuple(ids), (*backbone.ids(answer), *backbone.end_ids[:1]), first, right)
 
 
+def make_shot(model: SalusModel, encoded: Mapping[str, Encoded], question: str, options: Sequence[str], answer: str) -> Shot:
+    """Return a solved case with the tokens of `prompt.turn_pieces`: no facts and no words of its record."""
+    frame, ids = model.frame, model.backbone.ids
+    before, after = ids(frame.after_record, is_frame=True), ids(frame.after_question, is_frame=True)
+    asked = ids(prompt.question_text(question, [], options))
+    return Shot(encoded, (*before, *asked, *after, *ids(answer), *ids(frame.after_answer, is_frame=True)))
+
+
 def option_prompt(record: PatientRecord, question: str, options: Sequence[str]) -> str:
     """Return the words of a question with options, as the pipeline asks it."""
     return prompt.question_text(question, [fact.text for fact in option_facts(record, question)], options)
 
 
 def fused_batch(model: SalusModel, batch: Sequence[LanguageExample]) -> Fused:
-    """Return the soft tokens of a batch of encoded records."""
+    """Return the soft tokens of a batch of encoded records; after them, those of the cases before each, in order."""
     device = next(model.fuser.parameters()).device
+    given: list[LanguageExample | Shot] = [*batch, *(shot for example in batch for shot in example.shots)]
     present: dict[str, Present] = {}
     for name in model.config.encoders:
-        rows = [row for row, example in enumerate(batch) if name in example.encoded]
+        rows = [row for row, one in enumerate(given) if name in one.encoded]
         if rows:
-            parts = [batch[row].encoded[name] for row in rows]
+            parts = [given[row].encoded[name] for row in rows]
             joined = Encoded(
                 torch.cat([part.values for part in parts]).to(device),
                 torch.cat([part.mask for part in parts]).to(device),
                 torch.cat([part.time_s for part in parts]).to(device),
             )
             present[name] = Present(torch.tensor(rows, device=device), joined)
-    fused: Fused = model.fuser(present, len(batch))
+    fused: Fused = model.fuser(present, len(given))
     return fused
 
 
@@ -90,12 +116,19 @@ def answer_logits(
     before = backbone.embed([Piece(text=model.frame.before_record, is_frame=True)])
     after = backbone.embed([Piece(text=model.frame.after_record, is_frame=True)])
     table = backbone.core.get_input_embeddings()
+    soft = [model.soft(fused, row).to(table.weight.dtype) for row in range(len(fused.tokens))]
+    device, earlier = table.weight.device, len(batch)
+    if len(soft) > earlier:
+        model.refuse_cases()
     rows, starts = [], []
     for row, example in enumerate(batch):
-        soft = model.soft(fused, row).to(table.weight.dtype)
-        text = table(torch.tensor([*example.asked, *example.answer[:-1]], device=table.weight.device))
-        rows.append(torch.cat([before, soft, after, text]))
-        starts.append(len(before) + len(soft) + len(after) + len(example.asked) - 1)
+        shown = []
+        for shot in example.shots:
+            shown += [soft[earlier], table(torch.tensor(shot.asked, device=device))]
+            earlier += 1
+        text = table(torch.tensor([*example.asked, *example.answer[:-1]], device=device))
+        rows.append(torch.cat([before, *shown, soft[row], after, text]))
+        starts.append(len(rows[-1]) - len(text) + len(example.asked) - 1)
     embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True)
     attention = torch.zeros(embeds.shape[:2], dtype=torch.long, device=embeds.device)
     for row, one in enumerate(rows):
@@ -115,6 +148,8 @@ class OptionQuestion:
     asked: str
     """From `option_prompt`."""
     options: tuple[str, ...]
+    shots: tuple[Shot, ...] = ()
+    """Solved cases before it, in this order."""
 
 
 @torch.inference_mode()
@@ -125,7 +160,7 @@ def option_logprobs(model: SalusModel, questions: Sequence[OptionQuestion], *, b
     """
     model.eval()
     rows = [
-        (place, option, make_example(model, question.encoded, question.asked, text))
+        (place, option, replace(make_example(model, question.encoded, question.asked, text), shots=question.shots))
         for place, question in enumerate(questions)
         for option, text in enumerate(question.options)
     ]

@@ -24,6 +24,7 @@ HELP = {
     "train": "make a model from a recipe",
     "evaluate": "measure a model on its tasks, with intervals",
     "bench": "compare fusion strategies on the same patients, with equal budgets",
+    "cases": "make an index of solved cases, to be shown beside a question",
     "store": "keep patients' files sealed by a key for each patient: put, get, verify, forget",
     "index": "write one row for each item of every patient, in Parquet",
     "encode": "put a whole cohort through a model's encoders, on one process or on a Ray cluster",

@@ -65,6 +65,10 @@ class OptionCalibration:
     n: int
     biases: tuple[float, ...] = ()
     """One for each of more than two options, whose scores are multiplied by the slope; `positive` is then empty."""
+    shots: int = 0
+    """Solved cases that were shown beside each question; it holds for that many alone."""
+    cases: str = ""
+    """Fingerprint of the index that they came from."""
 
 
 @dataclass(frozen=True)
@@ -169,14 +173,26 @@ class SalusModel(nn.Module):
         tokens = fused.tokens[row][fused.mask[row]]
         return tokens if self.cross_attention is None else tokens[:0]
 
+    def refuse_cases(self) -> None:
+        """Refuse solved cases where tokens go in by inserted layers: every word would read the patient's tokens, a case's words too.
+
+        Raises:
+            ConfigError: they do.
+        """
+        if self.cross_attention is not None:
+            raise ConfigError("Cannot show solved cases: this model's tokens go in by cross-attention layers. Use one with into: prefix.")
+
     def reading(self, fused: Fused) -> Reading | None:
         """Return what inserted layers read of a batch; None where the tokens go in by the prompt."""
         return None if self.cross_attention is None else self.cross_attention.reading(fused.tokens, fused.mask)
 
     @torch.inference_mode()
-    def session(self, fused: Fused, *, uses_adapter: bool = True) -> Session:
-        """Return a prefilled session about the one patient of a batch of one, its tokens in by the way that the settings say."""
-        prefix = prompt.prefix(self.frame, self.soft(fused, 0))
+    def session(self, fused: Fused, *, uses_adapter: bool = True, turns: Sequence[prompt.Turn] = ()) -> Session:
+        """Return a prefilled session about the one patient of a batch of one, its tokens in by the way that the settings say.
+
+        `turns` are solved cases of others, which stand before it.
+        """
+        prefix = prompt.prefix(self.frame, self.soft(fused, 0), turns)
         return self.backbone.session(prefix, uses_adapter=uses_adapter, reading=self.reading(fused))
 
     def train_evidence(self, *, is_on: bool) -> None:

@@ -25,6 +25,7 @@ from salus.reason.backbone import Session
 from salus.reason.facts import Fact
 from salus.reason.lists import demographics, excerpts
 from salus.reason.retrieve import Retrieved, look_up
+from salus.reason.shots import Shown
 from salus.record.patient import ObservedTime, PatientRecord
 from salus.record.read.declared_clock import mixed_zones
 from salus.record.timeline import cut, format_time
@@ -43,6 +44,7 @@ MOST_CERTAIN = 0.99
 """A certainty above this counts as this."""
 SPARE_TOKENS = 20
 """Tokens that an answer may have beyond all of its facts."""
+UNCALIBRATED = "the probabilities are uncalibrated and are not an answer."
 NOTHING_FOUND = "Nothing in this record that could be looked up answers the question."
 WITHHELD_ALL = (
     "What the model wrote did not pass its check against the record. Ask about one thing at a time, or name the measurement or list."
@@ -118,10 +120,12 @@ def _title(name: str) -> str:
 
 
 @torch.inference_mode()
-def _session(model: SalusModel, prepared: Mapping[str, Prepared], *, uses_adapter: bool) -> tuple[Session, ItemIds]:
-    """Return a session that is given these modalities, and the items behind each token of them."""
+def _session(
+    model: SalusModel, prepared: Mapping[str, Prepared], *, uses_adapter: bool, turns: Sequence[prompt.Turn] = ()
+) -> tuple[Session, ItemIds]:
+    """Return a session that is given these modalities, after cases of others, and the items behind each of the patient's tokens."""
     fused = model.fuse([prepared])
-    session = model.session(fused, uses_adapter=uses_adapter)
+    session = model.session(fused, uses_adapter=uses_adapter, turns=turns)
     return session, item_ids(fused, 0, {name: one.item_ids for name, one in prepared.items()})
 
 
@@ -143,7 +147,12 @@ def _not_interpreted(record: PatientRecord, allowed: frozenset[str]) -> Iterator
 
 
 def ask(
-    opened: OpenRecord, question: str, options: Sequence[str] = (), *, on_statement: Callable[[Statement], None] | None = None
+    opened: OpenRecord,
+    question: str,
+    options: Sequence[str] = (),
+    *,
+    on_statement: Callable[[Statement], None] | None = None,
+    shown: Shown | None = None,
 ) -> Answer:
     """Return the answer to one question about an open record.
 
@@ -152,6 +161,7 @@ def ask(
         question: in English.
         options: declared options; each gets a probability.
         on_statement: called with every statement as soon as it is verified (streaming).
+        shown: solved cases before a question with options (`salus.in_context.ask_with_cases` finds them); never evidence.
 
     Raises:
         ContextLengthError: question and facts do not fit the language model.
@@ -163,7 +173,7 @@ def ask(
     behind: tuple[str, ...] = ()
     abstained: str | None = None
     if options:
-        scores, behind, abstained = _choose(opened, question, options)
+        scores, behind, abstained = _choose(opened, question, options, shown)
     else:
         retrieved = facts_for(opened.record, question)
         for statement in _write(opened, question, retrieved):
@@ -183,7 +193,7 @@ def ask(
         scores,
         behind,
         abstained,
-        opened.limits,
+        (*opened.limits, *([shown.words] if shown and options else ())),
         disclosure(opened.model),
         seconds,
     )
@@ -260,11 +270,14 @@ def with_confidence(statement: Statement, calibration: StatementCalibration | No
     return replace(statement, confidence=confidence)
 
 
-def _choose(opened: OpenRecord, question: str, options: Sequence[str]) -> tuple[tuple[OptionScore, ...], tuple[str, ...], str | None]:
-    model = opened.model
-    calibration = calibration_for(model, question, options)
+def _choose(
+    opened: OpenRecord, question: str, options: Sequence[str], shown: Shown | None
+) -> tuple[tuple[OptionScore, ...], tuple[str, ...], str | None]:
+    model, turns = opened.model, shown.turns if shown else ()
+    calibration = calibration_for(model, question, options, shown)
     facts = option_facts(opened.record, question)
-    session, soft = _judge(opened, frozenset(calibration.modalities) if calibration else opened.present)
+    given = frozenset(calibration.modalities) if calibration else shown.modalities if shown and turns else opened.present
+    session, soft = _judge(opened, given, turns)
     logprobs = session.option_logprobs(prompt.question(model.frame, question, facts, options), options)
     probabilities = option_probabilities(logprobs, options, calibration)
     scores = tuple(
@@ -273,39 +286,34 @@ def _choose(opened: OpenRecord, question: str, options: Sequence[str]) -> tuple[
     behind = tuple(dict.fromkeys(item for token in soft for item in token))
     behind = tuple(dict.fromkeys((*behind, *(item for fact in facts for item in fact.item_ids))))
     if calibration is None:
-        return (
-            scores,
-            behind,
-            "No evaluation of this question has passed: the probabilities are uncalibrated and are not an answer.",
-        )
+        beside = f" beside {len(turns)} solved cases" if turns else ""
+        return scores, behind, f"No evaluation of this question{beside} has passed: {UNCALIBRATED}"
     if not opened.present & set(calibration.modalities):
-        return (
-            (),
-            behind,
-            f"This record has no {' or '.join(_title(name) for name in calibration.modalities)} that could be interpreted.",
-        )
+        return (), behind, f"This record has no {' or '.join(_title(name) for name in calibration.modalities)} that could be interpreted."
     return scores, behind, None
 
 
-def _judge(opened: OpenRecord, modalities: frozenset[str]) -> tuple[Session, ItemIds]:
+def _judge(opened: OpenRecord, modalities: frozenset[str], turns: Sequence[prompt.Turn] = ()) -> tuple[Session, ItemIds]:
     """Return the session without the adapter, and the items behind its soft tokens.
 
     LoRA is trained to write facts, the projector to be judged by the model as it is; a question that was evaluated is given the
     modalities that it was evaluated with, whatever else the record holds.
     """
     seen = modalities & opened.present
+    given = {name: one for name, one in opened.prepared.items() if name in seen}
+    if turns:  # other cases for other questions: not kept
+        return _session(opened.model, given, uses_adapter=False, turns=turns)
     if seen not in opened.judges:
-        given = {name: one for name, one in opened.prepared.items() if name in seen}
         opened.judges[seen] = _session(opened.model, given, uses_adapter=False)
     return opened.judges[seen]
 
 
-def calibration_for(model: SalusModel, question: str, options: Sequence[str]) -> OptionCalibration | None:
-    """Return the calibration of a question that was evaluated in these words with these options, and passed, else None."""
-    asked = " ".join(question.casefold().split())
+def calibration_for(model: SalusModel, question: str, options: Sequence[str], shown: Shown | None = None) -> OptionCalibration | None:
+    """Return the calibration of a question that was evaluated in these words with these options and this many cases, and passed."""
+    asked, fitted_as = " ".join(question.casefold().split()), shown.fitted_as if shown else (0, "")
     for calibration in model.config.option_calibrations:
         is_same = " ".join(calibration.question.casefold().split()) == asked and set(calibration.options) == set(options)
-        if is_same and model.config.interpreted & set(calibration.modalities):
+        if is_same and (calibration.shots, calibration.cases) == fitted_as and model.config.interpreted & set(calibration.modalities):
             return calibration
     return None
 

@@ -181,3 +181,16 @@ def test_a_record_is_known_by_how_it_is_read() -> None:
     marks = [run._evidence(Example(str(n), "same", one, "?", (), "")) for n, one in enumerate(read)]
     assert marks[0] == marks[1] and len(set(marks)) == 3
     assert run._evidence(Example("4", "p", lambda: patient(1), "?", (), "")) == "p"
+
+
+def test_a_stage_is_trained_beside_solved_cases(tiny_backbone: Path, tmp_path: Path) -> None:
+    """The setting reaches the prompts of `train`, and those of no other split; the model answers with and without cases."""
+    recipe = tiny_recipe(tiny_backbone)
+    projector = replace(recipe.projector, shots=2)
+    recipe = replace(recipe, projector=projector, language=run.LanguageRecipe(0, 0.0, {}), own_projectors={}, lora={})
+    train(recipe, Place(tmp_path, tmp_path, tmp_path / "model"), progress=lambda words, share: None)
+    kept = {path.name: torch.load(path, weights_only=False) for path in tmp_path.glob("examples-icu-death-*.pt")}
+    assert sorted(kept) == ["examples-icu-death-train-16-shots-2.pt", "examples-icu-death-val-16.pt"]
+    assert {len(one.shots) for one in kept["examples-icu-death-train-16-shots-2.pt"]} == {0, 1, 2}
+    assert not any(one.shots for one in kept["examples-icu-death-val-16.pt"])
+    load_model(tmp_path / "model")

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from salus.model import build_encoder, prepare_modality
 from salus.task import Example
 from salus.train import encoder_stage
 from salus.train.encoder_stage import OptionHeads, fit_normaliser, head_probabilities, out_of_fold, pretrain, supervise
-from salus.train.examples import MIXED_SHARE, Draw, drawn_evenly, mixture, softened
+from salus.train.examples import MIXED_SHARE, Draw, beside_cases, drawn_evenly, mixture, softened
 from salus.train.language_stage import plan, rate
 from salus.train.recipe import EncoderRecipe, LanguageRecipe
 
@@ -29,6 +30,7 @@ POOLS = {
     "rare": [LanguageExample({}, (0,) * (5 + place % 7), (1, 2), (3, 4), int(place < 5)) for place in range(100)],
     "open": [LanguageExample({}, (0,) * (30 + place), (1, 2)) for place in range(20)],
 }
+POOL_VECTORS = Encoded(torch.zeros(1, 3, 4), torch.tensor([[True, True, False]]), torch.zeros(1, 3))
 RECIPE = LanguageRecipe(steps=100, lr=1.0, tasks={"rare": 0.75, "open": 0.25}, batch_size=8, batch_tokens=700)
 
 
@@ -181,3 +183,24 @@ def test_heads_read_each_pooled_token_or_the_mean_of_those_that_are_there() -> N
     assert mean(values, mask).shape == (1, 2, 2)
     assert torch.allclose(mean(values, mask)[0, 0], mean.heads[0](values[0, :2].mean(0)), atol=1e-6)
     assert torch.allclose(mean(values, mask)[0, 1], mean.heads[0].bias)
+
+
+def test_solved_cases_before_a_question_are_of_other_patients_with_the_same_options() -> None:
+    """0 to 3 of them, at random by the seed; each as `make_shot` writes it."""
+    frame = SimpleNamespace(after_record="\n", after_question="|", after_answer="#")
+    model: Any = SimpleNamespace(frame=frame, backbone=SimpleNamespace(ids=lambda text, is_frame=False: [ord(letter) for letter in text]))
+    solved = []
+    for place in range(40):
+        options = ("yes", "no") if place % 4 else ("left", "right")
+        example = Example(f"e{place}", f"patient-{place // 2}", lambda: patient(0), "Q?", options, options[place % 2])
+        solved.append((example, LanguageExample({f"mark-{place}": POOL_VECTORS}, (9,), (1, 2))))
+    made = beside_cases(model, solved, 3, random_source=random.Random(0))
+    assert {len(one.shots) for one in made} == {0, 1, 2, 3} and [replace(one, shots=()) for one in made] == [one for _, one in solved]
+    for (example, _), one in zip(solved, made, strict=True):
+        for shot in one.shots:
+            other, _ = solved[int(next(iter(shot.encoded)).removeprefix("mark-"))]
+            assert other.subject_id != example.subject_id and other.options == example.options
+            text = f"\nQuestion: Q?\nOptions: {', '.join(other.options)}|{other.answer}#"
+            assert "".join(map(chr, shot.asked)) == text and shot.tokens == len(text) + 1 + 2
+    again, other = (beside_cases(model, solved, 3, random_source=random.Random(seed)) for seed in (0, 1))
+    assert made == again != other

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +17,10 @@ from salus.commands.showing import show_answer, show_head, show_statement
 from salus.errors import ConfigError
 from salus.generate.answer import Answer
 from salus.generate.report import ReportSection, write_report
+from salus.in_context import Choice, FusedEmbedder, ask_with_cases, encoders_hash
+from salus.model import SalusModel
 from salus.pipeline import ask, open_record
+from salus.reason.cases import load_cases
 from salus.reason.lists import measured_by_item
 from salus.record.deidentify.shown import shown_of
 from salus.record.read.folder import one_patient, read_path
@@ -31,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="file or folder with one patient's files")
     parser.add_argument("question", nargs="*", default=[DEFAULT_QUESTION], help=f'question(s); default: "{DEFAULT_QUESTION}"')
     parser.add_argument("--options", metavar="A,B", help="declared options of the question: the probability of each is given")
+    help_ = "show similar solved cases beside a question with --options; index made by 'salus cases'"
+    parser.add_argument("--cases", type=Path, metavar="INDEX", help=help_)
+    parser.add_argument("--shots", type=int, default=4, metavar="K", help="cases to show, with --cases (default: 4)")
     parser.add_argument("--at", metavar="TIME", help="prediction time: nothing observed later is used (2026-03-04T10:00Z, '24 h')")
     parser.add_argument("--patient", metavar="ID", help="which patient, where the folder holds several")
     help_ = "add machine transcripts of speech; ENGINE: whisper (default) or a plug-in"
@@ -56,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
         UserFixable: a file, model, time or question cannot be used.
     """
     options = parse_options(args.options)
+    if args.cases is not None and not options:
+        raise ConfigError("Cannot use --cases: solved cases are for a question with options. Give --options too, such as yes,no.")
     at = None if args.at is None else parse_prediction_time(args.at)
     started = time.perf_counter()
     report = read_path(args.path, manifest=args.manifest)
@@ -66,14 +76,16 @@ def run(args: argparse.Namespace) -> int:
     model = load_named_model(args.model, args.backbone)
     opened = open_quietly(open_record, record, model, at=at, unread=report.unread)
     opened.seconds["read"] = read_s
+    answer: Callable[..., Answer] = ask if args.cases is None else _beside_cases(args.cases, args.shots, model)
     console = Console(highlight=False)
     answers: list[Answer] = []
     for question in args.question:
         if args.json:
-            answers.append(ask(opened, question, options))
+            answers.append(answer(opened, question, options))
             continue
         show_head(console, question)
-        answers.append(ask(opened, question, options, on_statement=lambda statement: show_statement(console, statement)))
+        streamed = {} if args.cases else {"on_statement": lambda statement: show_statement(console, statement)}
+        answers.append(answer(opened, question, options, **streamed))
         show_answer(console, answers[-1])
     if args.json:
         tree = [answer.to_json() for answer in answers]
@@ -83,6 +95,13 @@ def run(args: argparse.Namespace) -> int:
     write_report(args.report, [without_identity(section) if args.deidentify else replace(section, title=f"Patient {record.subject_id}")])
     console.print(f"Report: {args.report.resolve()}")
     return 0
+
+
+def _beside_cases(path: Path, shots: int, model: SalusModel) -> Callable[..., Answer]:
+    """Return what asks a question with options beside the most similar cases of an index."""
+    embedder = FusedEmbedder(model)
+    index = load_cases(path, embedder=embedder.identity, encoders=encoders_hash(model))
+    return partial(ask_with_cases, cases=index, embedder=embedder, choice=Choice(shots))
 
 
 def without_identity(section: ReportSection) -> ReportSection:

@@ -112,8 +112,8 @@ def question_of(
 
 
 def calibration_of(model: SalusModel, task: Task) -> OptionCalibration | None:
-    """Return the calibration that was fitted for a task on `val`."""
-    return next((one for one in model.config.option_calibrations if one.task == task.name), None)
+    """Return the calibration that was fitted for a task on `val`, without solved cases beside the question."""
+    return next((one for one in model.config.option_calibrations if one.task == task.name and not one.shots), None)
 
 
 def scored_as(task: Task, examples: Sequence[Example], scores: Sequence[Sequence[float]], calibration: OptionCalibration | None) -> Scored:

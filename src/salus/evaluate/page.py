@@ -31,8 +31,8 @@ def render_page(result: Mapping[str, Any]) -> str:
     Args:
         result: `command`, `commit`, `date`, `data_hashes`, `split_hashes`, `prompts`, `load_report`, `rows` (each with the
             keys of `ROW_KEYS`) and `curves` (task → `roc` [[fpr, tpr]], `reliability` [{mean_predicted, observed, n}],
-            `risk_coverage` [[coverage, risk]], `missing` {what is left out: [[share, AUROC, low, high]]},
-            `costs` [[model, numbers learned, seconds a fit]]).
+            `risk_coverage` [[coverage, risk]], `missing` {what is left out: [[share, AUROC, low, high]]}, `shots` {metric, lines
+            {how cases are chosen: [[number, value, low, high]]}}, `costs` [[model, numbers learned, seconds a fit]]).
 
     Raises:
         ConfigError: there are no rows, or a row lacks a key: a figure without its n and interval is not shown.
@@ -176,6 +176,11 @@ def _charts(name: str, curves: Mapping[str, Any]) -> list[Markup]:
         lines = [Curve(words, _points(row[:2] for row in rows)) for words, rows in missing.items()]
         labels = ("share that was left out", "AUROC")
         charts.append(xy_plot(lines, title=f"Missing evidence, {name}", labels=labels))
+    if shots := curves.get("shots"):
+        most = max(row[0] for rows in shots["lines"].values() for row in rows)
+        lines = [Curve(way, _points((row[0] / most, row[1]) for row in rows)) for way, rows in shots["lines"].items()]
+        labels = (f"solved cases before the question, of {most:g}", str(shots["metric"]))
+        charts.append(xy_plot(lines, title=f"Solved cases, {name}", labels=labels))
     return [Markup(chart) for chart in charts]
 
 

@@ -3,7 +3,8 @@
     system words · user: record as soft tokens │ numbered facts · question · options · assistant:
     └────────── prefix, prefilled once ───────┘└──────────── question, new every time ───────────┘
 
-Facts are numbered from 1; the model cites them as `[n]`. Any chat template works; a model without one gets plain words.
+Facts are numbered from 1; the model cites them as `[n]`. Any chat template works; a model without one gets plain words. Solved cases of
+other patients stand as earlier turns between the system words and the record (Flamingo, arXiv 2204.14198, interleaves them so).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from salus.reason.backbone import Piece
 from salus.reason.facts import Fact
 
 SYSTEM = "You are Salus. Answer from the patient's record and the numbered facts, and cite facts as [n]."
-_RECORD, _ASKED = "\u241eRECORD\u241e", "\u241eASKED\u241e"
+_RECORD, _ASKED, _ANSWERED = "\u241eRECORD\u241e", "\u241eASKED\u241e", "\u241eANSWERED\u241e"
 
 
 @dataclass(frozen=True)
@@ -29,29 +30,57 @@ class Frame:
     before_record: str
     after_record: str
     after_question: str
+    after_answer: str = ""
+    """From the end of an earlier turn's answer to the next record; empty: the template takes no earlier turns."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A solved case of another patient, as an earlier turn: no facts and no words of that patient's record."""
+
+    soft: Tensor
+    """(T, D)."""
+    asked: str
+    """Question and options."""
+    answer: str
 
 
 def frame_of(tokenizer: Any) -> Frame:
     """Return the fixed words that the tokenizer's chat template puts around record and question."""
     content = f"Record: {_RECORD}\n{_ASKED}"
+    user = {"role": "user", "content": content}
+    earlier = [user, {"role": "assistant", "content": _ANSWERED}]
     if getattr(tokenizer, "chat_template", None):
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
-        whole = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        whole, both = (
+            str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            for messages in ([{"role": "system", "content": SYSTEM}, *turns, user] for turns in ([], earlier))
+        )
     else:
         whole = f"{SYSTEM}\n\n{content}\n\nAnswer: "
+        both = f"{SYSTEM}\n\n{content}\n\nAnswer: {_ANSWERED}\n\n{content}\n\nAnswer: "
     before, rest = whole.split(_RECORD)
     middle, after = rest.split(_ASKED)
-    return Frame(before, middle, after)
+    first, last = f"{before}{_RECORD}{middle}{_ASKED}{after}{_ANSWERED}", f"{_RECORD}{middle}{_ASKED}{after}"
+    takes_turns = both.startswith(first) and both.endswith(last)
+    return Frame(before, middle, after, both[len(first) : -len(last)] if takes_turns else "")
 
 
-def prefix(frame: Frame, soft: Tensor) -> list[Piece]:
+def prefix(frame: Frame, soft: Tensor, turns: Sequence[Turn] = ()) -> list[Piece]:
     """Return the part of the prompt that every question about a record shares.
 
     Args:
         frame: from `frame_of`.
         soft: (T, D) soft tokens of the record, missing ones already dropped.
+        turns: solved cases that stand before it, in this order.
     """
-    return [Piece(text=frame.before_record, is_frame=True), Piece(soft=soft), Piece(text=frame.after_record, is_frame=True)]
+    shown = [piece for turn in turns for piece in turn_pieces(frame, turn)]
+    return [Piece(text=frame.before_record, is_frame=True), *shown, Piece(soft=soft), Piece(text=frame.after_record, is_frame=True)]
+
+
+def turn_pieces(frame: Frame, turn: Turn) -> list[Piece]:
+    """Return an earlier turn, from its record to where the next record begins."""
+    asked = [Piece(soft=turn.soft), Piece(text=frame.after_record, is_frame=True), *words(frame, turn.asked)]
+    return [*asked, Piece(text=turn.answer), Piece(text=frame.after_answer, is_frame=True)]
 
 
 def question(frame: Frame, asked: str, facts: Sequence[Fact], options: Sequence[str] = ()) -> list[Piece]:

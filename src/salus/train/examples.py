@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from salus.batch import LanguageExample, encoded_record, make_example, option_prompt
+from salus.batch import LanguageExample, encoded_record, make_example, make_shot, option_prompt
 from salus.encode.encoder import Encoded
 from salus.model import SalusModel
 from salus.pipeline import OPEN_FACTS, facts_for
@@ -104,6 +104,8 @@ class Draw:
     """Share of the teachers in the target."""
     mixtures: int = 0
     """Made beside the real examples of a task that is taught; see `mixture`."""
+    shots: int = 0
+    """Most solved cases before a question with options; see `beside_cases`."""
 
     @property
     def is_taught(self) -> bool:
@@ -126,11 +128,13 @@ def build_examples(
     random_source = random.Random(f"{draw.seed}:{name}")
     chosen = drawn_evenly(examples, draw.most, random_source, keeps_shares=draw.is_taught)
     made: list[LanguageExample] = []
+    solved: list[tuple[Example, LanguageExample]] = []
     for place, example in enumerate(chosen):
         record = example.record()
         encoded = encoded_record(model, model.prepare(record, draw.modalities if example.options else model.config.interpreted_in_writing))
         if example.options:
             made.append(softened(option_example(model, example, record, encoded), draw))
+            solved.append((example, made[-1]))
         elif name == "overview":
             made.append(overview_example(model, record, encoded, random_source=random_source))
         elif name == "record-reading-alone":
@@ -141,9 +145,31 @@ def build_examples(
         else:
             made.append(make_example(model, encoded, prompt.question_text(example.question, []), example.answer))
         progress(f"{len(made)} examples", (place + 1) / len(chosen))
+    if draw.shots:
+        made = beside_cases(model, solved, draw.shots, random_source=random_source) + made[len(solved) :]
     alike = [one for one in made if one.target]
     wanted = draw.mixtures if len(alike) > 1 else 0
     return [*made, *(mixture(random_source.sample(alike, 2), draw, random_source) for _ in range(wanted))]
+
+
+def beside_cases(
+    model: SalusModel, solved: Sequence[tuple[Example, LanguageExample]], most: int, *, random_source: random.Random
+) -> list[LanguageExample]:
+    """Return each example with 0 to `most` solved cases of other patients before it: drawn at random, with the same options.
+
+    Source: in-context tuning, MetaICL (Min et al. 2022, arXiv 2110.15943); with examples that carry their own modalities, Otter
+    (arXiv 2305.03726).
+    """
+    shots = [make_shot(model, one.encoded, example.question, example.options, example.answer) for example, one in solved]
+    by_options: dict[frozenset[str], list[int]] = {}
+    for place, (example, _) in enumerate(solved):
+        by_options.setdefault(frozenset(example.options), []).append(place)
+    made = []
+    for example, one in solved:
+        others = [place for place in by_options[frozenset(example.options)] if solved[place][0].subject_id != example.subject_id]
+        drawn = random_source.sample(others, min(random_source.randint(0, most), len(others)))
+        made.append(replace(one, shots=tuple(shots[place] for place in drawn)))
+    return made
 
 
 @torch.inference_mode()

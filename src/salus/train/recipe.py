@@ -48,6 +48,8 @@ class LanguageRecipe:
     """Share of an encoder's own probabilities in the target of the task that it was trained on; 0: right answers alone."""
     mixtures: int = 0
     """Mixtures of two patients' vectors, answered by the encoder alone, beside the examples of each task that it was trained on."""
+    shots: int = 0
+    """Most solved cases of other patients before a question with options; each gets 0 to so many, at random (in-context tuning)."""
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     checkpoint_every: int = 50

@@ -247,6 +247,8 @@ def _check(recipe: Recipe) -> None:
     if layers is not None:  # a backbone or settings that give none
         backbone = build_backbone(recipe.backbone)
         CrossAttentionLayers(layers, backbone.open_layers(), backbone.width)
+        if any(stage.shots for stage in (recipe.projector, *recipe.own_projectors.values(), recipe.language)):
+            raise ConfigError("Cannot train beside solved cases: shots is set and fuser.into is 'cross_attention'. Leave one of them out.")
     fuser = build_fuser(settings, {name: (1, 1) for name in recipe.encoders}, 1)
     for name in recipe.own_projectors:
         fuser.own_parameters(name)
@@ -374,7 +376,8 @@ def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> 
             wanted = int(min(most, run.recipe.examples.get(name, EXAMPLES)))
             mixtures = one.mixtures if split == "train" else 0
             weight = one.teacher_weight if run.recipe.extends else run.recipe.projector.teacher_weight
-            draw = Draw(wanted, run.recipe.seed, frozenset(run.tasks.task(name).modalities), run.heads.get(name, {}), weight, mixtures)
+            seen, shots = frozenset(run.tasks.task(name).modalities), one.shots if split == "train" else 0
+            draw = Draw(wanted, run.recipe.seed, seen, run.heads.get(name, {}), weight, mixtures, shots)
             made[name] = _kept(run, model, name, split, draw=draw, said=_said(run, f"{stage}: {name} {split}"))
         return made
 
@@ -397,7 +400,8 @@ def _language(run: _Run, model: SalusModel, one: LanguageRecipe, stage: str) -> 
 
 def _kept(run: _Run, model: SalusModel, name: str, split: Split, *, draw: Draw, said: Progress) -> list[LanguageExample]:
     """Return language examples from the run's cache, made when they are not there: encoders are frozen, so they stay true."""
-    path = run.place.work / f"examples-{name}-{split}-{draw.most}{f'-mixed-{draw.mixtures}' if draw.mixtures else ''}.pt"
+    marks = "".join(f"-{mark}-{count}" for mark, count in (("mixed", draw.mixtures), ("shots", draw.shots)) if count)
+    path = run.place.work / f"examples-{name}-{split}-{draw.most}{marks}.pt"
     if not path.exists():
         made = build_examples(model, name, run.tasks.examples(name, split), draw, progress=said)
         part = path.with_suffix(".part")
