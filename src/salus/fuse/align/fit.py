@@ -6,6 +6,7 @@ through one shared modality: Girdhar et al. 2023 (ImageBind), arXiv 2305.05665, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +42,7 @@ class AlignBudget:
     chunk: int = 256
     """Patients whose graph is in memory at once (cached gradients)."""
     lr: float = 1e-3
-    """Peak of a one-cycle schedule."""
+    """Peak: it rises over the first fifth of the steps and falls along a cosine."""
     weight_decay: float = 1.0
 
 
@@ -149,7 +150,7 @@ def _last_loss(
     free = [one for one in aligner.parameters() if one.ndim <= 1] + [one for each in losses.values() for one in each.parameters()]
     groups = [{"params": decayed, "weight_decay": budget.weight_decay}, {"params": free, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=budget.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, budget.lr, total_steps=budget.steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_pace, steps=budget.steps))
     learned = [one for one in [*decayed, *free] if one.requires_grad]
     source, value = np.random.default_rng(seed), 0.0
     kept: dict[str, Pairs] = {}
@@ -171,6 +172,12 @@ def _last_loss(
         optimiser.step()
         schedule.step()
     return value
+
+
+def _pace(step: int, *, steps: int) -> float:
+    """Return the share of the peak learning rate at a step."""
+    rise = max(1, steps // 5)
+    return (step + 1) / rise if step < rise else (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1))) / 2
 
 
 def _pair_loss(loss: PairLoss, pair: Pair, pairs: Pairs, vectors: Mapping[str, Tensor]) -> Tensor:

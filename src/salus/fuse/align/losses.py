@@ -105,7 +105,7 @@ def sigmoid_loss(scores: Tensor, scale: Tensor, bias: Tensor, pairs: Pairs, *, h
     """
     is_negative = (pairs.positive <= 0) & ~pairs.ignored
     logits = scale * scores + bias
-    each = functional.binary_cross_entropy_with_logits(logits, pairs.positive, reduction="none")
+    each = functional.binary_cross_entropy_with_logits(logits, pairs.positive.to(logits.dtype), reduction="none")
     weights = (hard_weights(scores, is_negative, hardness) + hard_weights(scores.T, is_negative.T, hardness).T) / 2
     return (each * weights * ~pairs.ignored).sum() / len(scores)
 
