@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,10 @@ def test_kept_rows_come_back_as_they_were(asked: list[str], tmp_path: Path) -> N
 def test_joined_rows_pad_to_the_longer(asked: list[str]) -> None:
     first, second = made("train"), made("val")
     text = second.sets.modalities["text"]
-    longer = Tokens(np.pad(text.values, ((0, 0), (0, 3), (0, 0))), np.pad(text.mask, ((0, 0), (0, 3))), np.pad(text.time_s, ((0, 0), (0, 3))))
+    wide = ((0, 0), (0, 3))
+    longer = Tokens(np.pad(text.values, (*wide, (0, 0))), np.pad(text.mask, wide), np.pad(text.time_s, wide))
     modalities: Mapping[str, Any] = {**second.sets.modalities, "text": longer}
-    both = joined_rows(first, PairSets(type(second.sets)(modalities, second.sets.answers, second.sets.groups), second.units, second.concepts))
+    both = joined_rows(first, replace(second, sets=replace(second.sets, modalities=modalities)))
     assert both.sets.modalities["text"].values.shape[:2] == (90, 5)
     assert both.sets.modalities["text"].mask.sum() == first.sets.modalities["text"].mask.sum() + text.mask.sum()
     assert both.units["text"] == first.units["text"] + second.units["text"]

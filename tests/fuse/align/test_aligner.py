@@ -249,5 +249,5 @@ def test_words_tell_classes_apart_that_they_were_aligned_with() -> None:
 
 
 def test_a_template_without_a_place_is_refused() -> None:
-    with pytest.raises(ConfigError, match="it has no {}"):
+    with pytest.raises(ConfigError, match=r"it has no \{\}"):
         filled(["an X-ray"], "pneumonia")
