@@ -26,7 +26,7 @@ CHOSEN_ON = "folds of train and val"
 
 
 def mean_of(_truth: Floats, scores: Floats) -> float:
-    """Return the mean of (n, seeds)."""
+    """Return the mean of (n,) means over seeds, or of (n, seeds)."""
     return float(np.mean(scores))
 
 
@@ -58,9 +58,9 @@ class AlignmentRows:
             for one in hards
             for share in known
         ]
-        made.append(AlignFit(self.task.name, trained, found, AlignLoss(), start="random"))
         if words.startswith("bound"):
             return [*made, AlignFit(self.task.name, trained, found, AlignLoss(), is_baseline=True)]
+        made.append(AlignFit(self.task.name, trained, found, AlignLoss(), start="random"))
         return [*made, *(AlignFit(self.task.name, (pair,), (pair,), AlignLoss(), is_baseline=True) for pair in trained)]
 
     def done(self, fit: AlignFit) -> list[AlignDone]:
@@ -147,8 +147,8 @@ class AlignmentRows:
                 found: list[Ranked] = [one.found(query, gallery)[1] for one in done]
                 groups, truth, model = self._groups(fit, rows), np.zeros(len(rows)), _model(fit.words, query, gallery, words)
                 for place in PLACES:
-                    hits = np.column_stack([one.recall(place) for one in found])
-                    gain = hits - found[0].chance(place)[:, None]
+                    hits = np.mean([one.recall(place) for one in found], axis=0)  # of the seeds
+                    gain = hits - found[0].chance(place)
                     result.add(self.name, role, model, metric=f"recall_at_{place}", found=bootstrap(mean_of, truth, hits, groups), **about)
                     more = bootstrap(mean_of, truth, gain, groups)
                     result.add(self.name, role, f"{model}, minus chance", metric=f"recall_at_{place}_difference", found=more, **about)
