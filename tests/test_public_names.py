@@ -25,6 +25,8 @@ NAMES = {
     "salus.record.read.reader": {"FileRead", "Found", "Joined", "ReadOptions", "Reader"},
     "salus.encode.encoder": {"Encoded", "Encoder", "Prepared", "encode", "stack"},
     "salus.encode.modality": {"Measurement", "Modality"},
+    "salus.fuse.align.aligner": {"Aligner", "AlignerConfig", "Projector", "load_aligner", "save_aligner"},
+    "salus.fuse.align.zero_shot": {"filled", "prompt_vectors", "zero_shot"},
     "salus.reason.facts": {"Fact", "Quantity"},
     "salus.reason.cases": {
         "Case", "CaseIndex", "Found", "Origin", "Vectors", "Wanted", "hashed", "kept_keys", "load_cases", "person_keys",

@@ -1,4 +1,4 @@
-"""`salus bench KIND RECIPE`: compares fusion strategies, or solved cases, on real patients; writes one JSON and one HTML page."""
+"""`salus bench KIND RECIPE`: fusion, alignment, or solved cases, measured on real patients; writes one JSON and one HTML page."""
 
 from __future__ import annotations
 
@@ -6,38 +6,44 @@ import argparse
 import platform
 import resource
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from salus import __version__
+from salus import __version__, registry
 from salus.commands.bench_shots import run_shots
-from salus.commands.loading import data_folder
+from salus.commands.loading import base_model_folder, data_folder, load_named_model, open_quietly
 from salus.commands.showing import progress_bars
 from salus.config import read_settings, settings_hash
+from salus.evaluate.alignment_bench import AlignmentRecipe
+from salus.evaluate.alignment_rows import bench_alignment
+from salus.evaluate.alignment_sets import BaseModel
+from salus.evaluate.alignment_tasks import alignment_task
 from salus.evaluate.fusion_bench import bench_fusion
 from salus.evaluate.fusion_fits import FusionRecipe
 from salus.evaluate.fusion_tasks import fusion_task
 from salus.evaluate.page import decimals, interval, render_page
-from salus.evaluate.rows import Row, commit, file_hash, tree_hash, write_result
+from salus.evaluate.rows import Result, Row, commit, file_hash, tree_hash, write_result
 
-KINDS = ("fusion", "shots")
+KINDS = ("fusion", "alignment", "shots")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = "Compare ways to do a thing on the same patients, with equal budgets, several seeds and intervals."
-    parser.add_argument("kind", choices=KINDS, help="fusion: strategies, on frozen features; shots: solved cases")
+    parser.add_argument("kind", choices=KINDS, help="fusion: strategies; alignment: modalities on one sphere; shots: solved cases")
     parser.add_argument("recipe", type=Path, help="YAML file, such as recipes/fusion.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings over the recipe's, such as seeds=[0]")
     parser.add_argument("--data", type=Path, help="folder of the cohorts (default: $SALUS_DATA)")
     parser.add_argument("--test", action="store_true", help="measure the finalists on test too; once, when nothing is left to choose")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that fit at once (default: 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="fusion: processes that fit at once (default: 1)")
     parser.add_argument("--work", type=Path, help="folder of what is done already (default: runs/KIND)")
-    parser.add_argument("--out", type=Path, help="result file (default: results/fusion.json, or in-context.json)")
+    parser.add_argument("--out", type=Path, help="result file (default: results/KIND.json; of shots, in-context.json)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,16 +53,44 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the recipe is wrong, or there is no data folder.
         MissingExtra: scikit-learn is not installed.
     """
-    console = Console(highlight=False)
     if args.kind == "shots":
+        console = Console(highlight=False)
         _show(console, run_shots(args, console))
         return 0
+    args.work, args.out = args.work or Path("runs") / args.kind, args.out or Path("results") / f"{args.kind}.json"
+    return _alignment(args) if args.kind == "alignment" else _fusion(args)
+
+
+def _fusion(args: argparse.Namespace) -> int:
     recipe = read_settings(FusionRecipe, args.recipe, args.overrides)
-    data, work, out = data_folder(args.data), args.work or Path("runs/fusion"), args.out or Path("results/fusion.json")
+    data = data_folder(args.data)
+    console = Console(highlight=False)
     with progress_bars(console) as progress:
-        bench, results = bench_fusion(recipe, data, work, reads_test=args.test, progress=progress, jobs=max(1, args.jobs))
+        bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress, jobs=max(1, args.jobs))
+    folders = {folder for name in recipe.tasks for folder in fusion_task(name).folders}
+    _write(args, console, recipe, sorted(folders), results=results)
+    console.print(f"{bench.fitted} fits were run, the others had been kept. Results: {args.out}\nPage: {args.out.with_suffix('.html')}")
+    return 0
+
+
+def _alignment(args: argparse.Namespace) -> int:
+    recipe = read_settings(AlignmentRecipe, args.recipe, args.overrides)
+    data, folder, console = data_folder(args.data), base_model_folder(), Console(highlight=False)
+    model = BaseModel(file_hash(folder / "model.safetensors"), lambda: load_named_model(None, None))
+    with progress_bars(console) as progress:
+        asked = {"model": model, "reads_test": args.test, "progress": progress}
+        bench, results = open_quietly(bench_alignment, recipe, data, args.work, **asked)
+    sources = {alignment_task(name).source for name in recipe.tasks}
+    folders = {folder for name in sources for folder in registry.load("salus.tasks", name).folders}
+    _write(args, console, recipe, sorted(folders), results=results)
+    console.print(f"{bench.fitted} fits were run, the others had been kept. Results: {args.out}\nPage: {args.out.with_suffix('.html')}")
+    return 0
+
+
+def _write(args: argparse.Namespace, console: Console, recipe: Any, folders: Sequence[str], *, results: Sequence[Result]) -> None:
+    """Write the results file and its page, and show the rows."""
+    data = data_folder(args.data)
     rows = [row for result in results for row in result.rows]
-    folders = sorted({folder for name in recipe.tasks for folder in fusion_task(name).folders})
     tree = {
         "command": " ".join(["salus", *sys.argv[1:]]),
         "commit": commit(),
@@ -71,11 +105,9 @@ def run(args: argparse.Namespace) -> int:
         "notes": {key: value for result in results for key, value in result.notes.items()},
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
-    write_result(tree, out)
-    out.with_suffix(".html").write_text(render_page(tree), encoding="utf-8")
+    write_result(tree, args.out)
+    args.out.with_suffix(".html").write_text(render_page(tree), encoding="utf-8")
     _show(console, rows)
-    console.print(f"{bench.fitted} fits were run, the others had been kept. Results: {out}\nPage: {out.with_suffix('.html')}")
-    return 0
 
 
 def _show(console: Console, rows: list[Row]) -> None:

@@ -76,7 +76,7 @@ def one_token(values: NDArray[np.float32]) -> Tokens:
         ([[1.0, 0.0]], [[True], [False]])
     """
     known = np.isfinite(values)
-    there: NDArray[np.bool_] = known.any(1)[:, None]
+    there = np.asarray(known.any(1))[:, None]
     return Tokens(np.where(known, values, 0.0)[:, None].astype(np.float32), there, np.full((len(values), 1), np.nan, np.float32))
 
 
