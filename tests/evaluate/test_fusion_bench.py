@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from salus import cli, metrics, registry
 from salus.errors import ConfigError
-from salus.evaluate import fusion_tasks
+from salus.evaluate import fusion_fits, fusion_tasks
 from salus.evaluate.fusion_bench import Comparison, bench_fusion, shapley
 from salus.evaluate.fusion_fits import FusionRecipe, TaskRecipe, subsets
 from salus.evaluate.fusion_route import OptionReader, RouteBudget, calibrated, fit_route
@@ -82,9 +82,9 @@ def test_what_is_done_is_kept_and_test_is_read_by_finalists_alone(asked: list[st
     assert first.fitted > 0 and again.fitted == 0 and {row.split for row in val.rows} == {"val"} and "test" not in asked
     next((tmp_path / "work" / "fits").iterdir()).unlink()
     mended, (_, test) = bench_fusion(wanted, tmp_path, tmp_path / "work", reads_test=True, progress=quiet)
-    tested = {row.model for row in test.rows if row.metric == "auroc" and "train alone" not in row.model}
+    tested = {row.model for row in test.rows if row.metric == "auroc" and "train alone" not in row.model and not row.subgroup}
     assert len(tested) == 4 and sum("(rival)" in name for name in tested) == 1, "two strategies, one modality alone, one rival"
-    assert mended.fitted == 1 + 2 * 4, "each finalist fitted on train and val, and on train alone"
+    assert mended.fitted == 1 + 2 * 4 + 6, "finalists, of train and val and of train alone; the first on six subsets more"
     best = max((row for row in val.rows if row.metric == "auroc" and row.role == "candidate"), key=lambda row: row.value)
     assert best.model in tested and best.value > 0.85
     assert any(row.metric == "auroc_difference" and row.model.startswith(best.model) for row in test.rows)
@@ -193,6 +193,31 @@ def test_members_answer_as_one() -> None:
     alone = [fit(fitted, settings, Budget(epochs=2), options=2, seed=seed) for seed in (3, 4, 5)]
     assert np.allclose(three.probabilities(scored), np.mean([one.probabilities(scored) for one in alone], 0))
     assert three.parameters == sum(one.parameters for one in alone)
+
+
+@pytest.mark.parametrize("strategy", ["concat", "late"])
+def test_a_fit_aims_at_what_is_wanted(strategy: str) -> None:
+    """A teacher that always says three of four is copied, whatever the answers are."""
+    sets = replace(made("train"), wanted=np.tile(np.array([0.25, 0.75], np.float32), (SIZES["train"], 1)))
+    assert sets.take([3, 1]).wanted is not None and len(sets.take([3, 1])) == 2
+    taught = fit(sets, {"strategy": strategy, "hidden": 8}, Budget(epochs=30, lr=1e-2, held_out=0.0), options=2, seed=0)
+    assert taught.probabilities(sets)[:, 1] == pytest.approx(0.75, abs=0.05)
+
+
+def test_a_teacher_is_asked_once(asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = recipe("rosmap", "concat")
+    wanted = replace(wanted, tasks={"rosmap": replace(wanted.tasks["rosmap"], teacher="logistic_regression")})
+    counted: list[int] = []
+
+    def teacher(features: np.ndarray, answers: np.ndarray, name: str, **_about: object) -> np.ndarray:
+        counted.append(features.shape[1])
+        return np.eye(2)[1 - answers] * 0.8 + 0.1  # a teacher that is always wrong
+
+    monkeypatch.setattr(fusion_fits, "out_of_fold", teacher)
+    _, (val,) = bench_fusion(wanted, tmp_path, tmp_path / "work", reads_test=False, progress=quiet)
+    assert sorted(counted) == [4, 4, 8, 8, 12, 12, 16], "once for each subset of the modalities"
+    rows = {row.model: row.value for row in val.rows if row.metric == "auroc" and not row.subgroup}
+    assert rows["concat, a + b + c"] < 0.3 < 0.8 < rows["logistic regression (rival), a + b + c"], "a rival has no teacher"
 
 
 def test_questions_follow_their_patients() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
 from tests.reason.patient_of_items import course
 from tests.tiny_model import ENCODERS, patient
 
@@ -20,8 +19,7 @@ from salus.batch import LanguageExample
 from salus.encode.encoder import Encoded, Prepared
 from salus.model import build_encoder, prepare_modality
 from salus.task import Example
-from salus.train import encoder_stage
-from salus.train.encoder_stage import OptionHeads, fit_normaliser, head_probabilities, out_of_fold, pretrain, supervise
+from salus.train.encoder_stage import OptionHeads, fit_normaliser, head_probabilities, pretrain, supervise
 from salus.train.examples import MIXED_SHARE, Draw, beside_cases, drawn_evenly, mixture, softened
 from salus.train.language_stage import plan, rate
 from salus.train.recipe import EncoderRecipe, LanguageRecipe
@@ -107,39 +105,6 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
     assert max(rates) == 2.0 and rates[-1] == pytest.approx(0.2)
     assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
     assert rate(0, 1, recipe) == 2.0
-
-
-def test_a_teacher_never_saw_the_row_that_it_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A teacher that only remembers its rows says 0.5 of any other: had it seen one, it would be sure."""
-
-    class Parrot(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-        def fit(self, features: np.ndarray, answers: np.ndarray) -> Parrot:
-            self.seen, self.classes_ = dict(zip(features[:, 0].tolist(), answers.tolist(), strict=True)), np.array([0, 1])
-            return self
-
-        def predict(self, features: np.ndarray) -> np.ndarray:
-            return self.predict_proba(features).argmax(1)
-
-        def predict_proba(self, features: np.ndarray) -> np.ndarray:
-            sure = [self.seen.get(value) for value in features[:, 0].tolist()]
-            return np.array([[0.5, 0.5] if one is None else [1.0 - one, float(one)] for one in sure])
-
-    monkeypatch.setattr(encoder_stage, "build_classifier", lambda name, seed: Parrot())
-    features, answers = np.arange(40, dtype=np.float32)[:, None], np.arange(40) % 2
-    assert (out_of_fold(features, answers, "any", seed=0) == 0.5).all()
-
-
-def test_a_teacher_takes_missing_values_and_is_the_same_twice() -> None:
-    source = np.random.default_rng(0)
-    answers = source.integers(0, 2, 60)
-    features = (answers[:, None] + source.normal(0, 0.5, (60, 3))).astype(np.float32)
-    features[source.random((60, 3)) < 0.2] = np.nan
-    first = out_of_fold(features, answers, "gradient_boosting", seed=1)
-    assert (
-        first.shape == (60, 2)
-        and np.allclose(first.sum(1), 1)
-        and np.array_equal(first, out_of_fold(features, answers, "gradient_boosting", seed=1))
-    )
 
 
 def prepared_patients(count: int) -> tuple[Any, list[Prepared], np.ndarray]:

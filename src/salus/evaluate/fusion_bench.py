@@ -125,15 +125,14 @@ class Comparison:
         """Return the rows of everything on what chooses; of the ways through the language model, on `val`."""
         self.run(self.fits, self.part, jobs)
         best, *_ = self.best()
-        trained = [(best[0], shown) for shown in subsets(self.whole) if shown != self.whole]
-        self.run(trained, self.part, jobs)
+        self.run(self._trained(best[0]), self.part, jobs)
         routes = self.routes()
         self.run(routes, "val", jobs)
         result = Result("val")
         self._add(result, self.part, self.fits)
         self._add(result, "val", routes)
         self._gain(result)
-        self._missing(result, best[0])
+        self._missing(result, best[0], self.part)
         result.curves[self.task.name] = {**self._curves(best[0]), "costs": self._costs([*self.fits, *routes])}
         return result
 
@@ -143,6 +142,7 @@ class Comparison:
         heads, routes = [*self.best(), *rivals], self.routes()
         for part in ("test", TRAIN_ALONE):
             self.run([*heads, *routes], part, jobs)
+        self.run(self._trained(heads[0][0]), "test", jobs)
         result = Result("test")
         (truth, groups), first = self.truth("test"), heads[0]
         for part in ("test", TRAIN_ALONE):
@@ -153,7 +153,12 @@ class Comparison:
                         gap = paired(METRICS[metric], truth, self.scores(*one, part), self.scores(*other, part), groups)
                         words = f"{words_of(*one)} minus {words_of(*other)}{_fitted(part)}"
                         result.add(self.task.name, "candidate", words, metric=f"{metric}_difference", found=gap, seeds=self.seeds(one[0]))
+        self._missing(result, first[0], "test")
         return result
+
+    def _trained(self, model: str) -> list[tuple[str, Modalities]]:
+        """Return a strategy trained on each subset of the modalities."""
+        return [(model, shown) for shown in subsets(self.whole) if shown != self.whole]
 
     def _add(self, result: Result, part: str, fits: Sequence[tuple[str, Modalities]]) -> None:
         truth, groups = self.truth(part)
@@ -180,12 +185,12 @@ class Comparison:
             words = f"{words_of(*first)} minus {words_of(*alone)}"
             result.add(self.task.name, "candidate", words, metric=f"{metric}_difference", found=gap, seeds=self.seeds(first[0]))
 
-    def _missing(self, result: Result, model: str) -> None:
+    def _missing(self, result: Result, model: str, part: str) -> None:
         """Add what the best strategy makes of every subset without retraining, beside itself trained on that subset, and Shapley values."""
-        truth, groups = self.truth(self.part)
+        truth, groups = self.truth(part)
         worth: dict[Modalities, float] = {(): 0.5}
         for shown in subsets(self.whole):
-            scores = self.scores(model, self.whole, self.part, shown)
+            scores = self.scores(model, self.whole, part, shown)
             worth[shown] = mean_auroc(truth, scores)
             if shown == self.whole:
                 continue
@@ -193,11 +198,11 @@ class Comparison:
             words = f"{words_of(model, self.whole)}, shown {' + '.join(shown)} alone"
             about: dict[str, Any] = {"seeds": self.seeds(model), "subgroup": f"shown={'+'.join(shown)}"}
             result.add(self.task.name, "ablation", words, metric="auroc", found=found, **about)
-            trained = self.scores(model, shown, self.part)
+            trained = self.scores(model, shown, part)
             gap = paired(mean_auroc, truth, scores, trained, groups)
             words = f"{words_of(model, self.whole)}, shown {' + '.join(shown)} alone, minus trained on it alone"
             result.add(self.task.name, "ablation", words, metric="auroc_difference", found=gap, **about)
-        result.notes[f"{self.task.name}: Shapley values of {model} (AUROC, {self.part})"] = {
+        result.notes[f"{self.task.name}: Shapley values of {model} (AUROC, {part})"] = {
             name: round(value, 4) for name, value in shapley(self.whole, worth.__getitem__).items()
         }
 

@@ -12,7 +12,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from salus import fuse
-from salus.classifiers import build_classifier
+from salus import classifiers, fuse
+from salus.classifiers import out_of_fold
 from salus.errors import MissingExtra
-from salus.evaluate import fusion_route
+from salus.evaluate import fusion_rivals, fusion_route, mogonet
+from salus.evaluate.fusion_rivals import rival
 from salus.evaluate.fusion_route import OptionReader, RouteBudget, fit_route
 from salus.evaluate.fusion_tasks import Progress, features_key, fusion_task, kept_sets
 from salus.evaluate.rows import file_hash
@@ -46,7 +47,11 @@ class TaskRecipe:
     """Of every strategy."""
     budget: Budget = field(default_factory=Budget)
     rivals: tuple[str, ...] = ()
-    """Classifiers of the features side by side."""
+    """Classifiers of the features side by side, and public systems (`salus.evaluate.fusion_rivals`)."""
+    teacher: Classifier | None = None
+    """A classifier of the features side by side whose out-of-fold probabilities every strategy learns from, beside the answers."""
+    teacher_weight: float = 0.7
+    """Its share in what is wanted."""
     route: RouteBudget | None = None
     """Of the finalists' way through the language model; None: heads alone are compared."""
 
@@ -121,9 +126,12 @@ class Bench:
         own = asdict(self.recipe.tasks[wanted.task])
         route = own.pop("route")
         made_of: list[Any] = [asdict(wanted), {**own, "rivals": ()}, self._features(wanted.task)]
-        if not wanted.model.startswith("rival"):
+        kind, _, name = wanted.model.partition(" ")
+        if kind != "rival":
             made_of.append(self.code)
-        if wanted.model.startswith("route"):
+        elif name in fusion_rivals.SYSTEMS:
+            made_of += [file_hash(Path(str(one.__file__))) for one in (fusion_rivals, mogonet)]
+        if kind == "route":
             made_of += [route, self.recipe.backbone, file_hash(Path(fusion_route.__file__))]
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:20]
         return self.work / "fits" / f"{key}.npz"
@@ -202,13 +210,9 @@ class Bench:
         fitted, scored = fitted.only(wanted.modalities), scored.only(wanted.modalities)
         whole = " + ".join(wanted.modalities)
         if kind == "rival":
-            classifier: Classifier = name  # type: ignore[assignment]
-            tables = fitted.flat(), scored.flat()
-            varied = np.isfinite(tables[0]).any(0)
-            model = build_classifier(classifier, wanted.seed).fit(tables[0][:, varied], fitted.answers)
-            return {whole: model.predict_proba(tables[1][:, varied])}, 0
+            return {whole: rival(name, fitted, scored, wanted.seed)}, 0
         own = self.recipe.tasks[wanted.task]
-        fitted, scored = standardised(fitted, scored)
+        fitted, scored = standardised(self._taught(wanted.task, fitted), scored)
         if kind == "route":
             assert own.route is not None
             reader = self._read_by(fusion_task(wanted.task).options)
@@ -221,6 +225,24 @@ class Bench:
                 hidden = [each for each in wanted.modalities if each not in shown]
                 answers[" + ".join(shown)] = made.probabilities(scored.without(hidden))
         return answers, made.parameters
+
+    def _taught(self, name: str, fitted: TokenSets) -> TokenSets:
+        """Return patients to fit on with what their task's teacher says of them; it is asked once, and its answers are kept."""
+        own, options = self.recipe.tasks[name], len(fusion_task(name).options)
+        if own.teacher is None:
+            return fitted
+        made_of = [self._features(name), own.teacher, *fitted.modalities, *fitted.groups, file_hash(Path(str(classifiers.__file__)))]
+        path = self.work / "teachers" / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]}.npy"
+        if not path.exists():
+            said = out_of_fold(fitted.flat(), fitted.answers, own.teacher, seed=0, groups=fitted.groups)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{multiprocessing.current_process().pid}.part")
+            with part.open("wb") as stream:
+                np.save(stream, said)
+            part.replace(path)
+        right = np.eye(options)[fitted.answers]
+        mixed = own.teacher_weight * np.load(path, allow_pickle=False) + (1 - own.teacher_weight) * right
+        return replace(fitted, wanted=mixed.astype(np.float32))
 
     def _read_by(self, options: tuple[str, ...]) -> OptionReader:
         if options not in self._reader:

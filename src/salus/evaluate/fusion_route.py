@@ -140,7 +140,7 @@ def fit_route(
 
 
 def _wanted(taught: Ensemble, training: TokenSets, options: int, share: float) -> Tensor:
-    right = functional.one_hot(torch.from_numpy(training.answers), options).float()
+    right = torch.from_numpy(np.eye(options, dtype=np.float32)[training.answers] if training.wanted is None else training.wanted)
     return share * torch.from_numpy(taught.probabilities(training)).float() + (1 - share) * right
 
 

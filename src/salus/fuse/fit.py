@@ -94,7 +94,7 @@ def fit(
     """Return a fuser and its head, fitted.
 
     Args:
-        sets: standardised.
+        sets: standardised; the loss aims at `wanted` where they say it, else at the answers.
         settings: `strategy` and its settings.
         budget: how long and how fast.
         options: of the question.
@@ -139,7 +139,7 @@ def fit(
 
 def _loss(fuser: nn.Module, head: Any, sets: TokenSets, rows: NDArray[np.int64], weights: Tensor | None, smoothing: float) -> Tensor:
     fused: Fused = fuser(sets.batch(rows), len(rows))
-    target = torch.from_numpy(sets.answers[rows])
+    target = torch.from_numpy((sets.answers if sets.wanted is None else sets.wanted)[rows])
     if hasattr(head, "own_loss"):
         loss: Tensor = head.own_loss(fused, target, weights)
     else:

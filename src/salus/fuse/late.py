@@ -51,12 +51,12 @@ class LateHead(nn.Module):
 
         Args:
             fused: a batch.
-            target: (B,) index of the right option.
+            target: (B,) index of the right option, or (B, O) shares of the options.
             weights: (O,) of the options; None: equal.
         """
         logits, here = self.each(fused), fused.weights > 0
         count = here.sum().clamp_min(1)
-        wanted = target[:, None].expand(here.shape).flatten()
+        wanted = target[:, None].expand(*here.shape, *target.shape[1:]).flatten(0, 1)
         losses = functional.cross_entropy(logits.flatten(0, 1), wanted, weight=weights, reduction="none")
         return (losses * here.flatten()).sum() / count
 

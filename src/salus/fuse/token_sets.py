@@ -42,6 +42,8 @@ class TokenSets:
     """(n,) whose each is: the unit of intervals."""
     asked: tuple[str, ...] = ()
     """(n,) words of the question, where each patient has their own; empty: all are asked the same."""
+    wanted: Floats | None = None
+    """(n, O) shares of the options that a fit aims at, as from a teacher; None: all of the right one."""
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -56,10 +58,11 @@ class TokenSets:
         at = np.asarray(rows, np.int64)
         kept = {name: Tokens(one.values[at], one.mask[at], one.time_s[at]) for name, one in self.modalities.items()}
         asked = tuple(self.asked[row] for row in at) if self.asked else ()
-        return TokenSets(kept, self.answers[at], tuple(self.groups[row] for row in at), asked)
+        wanted = None if self.wanted is None else self.wanted[at]
+        return TokenSets(kept, self.answers[at], tuple(self.groups[row] for row in at), asked, wanted)
 
     def joined(self, other: TokenSets) -> TokenSets:
-        """Return the patients of both, of the same modalities."""
+        """Return the patients of both, of the same modalities; what is wanted of them is the right options."""
         sets = {}
         for name, one in self.modalities.items():
             more = other.modalities[name]

@@ -15,19 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salus.classifiers import build_classifier
+from salus.classifiers import out_of_fold
 from salus.encode.encoder import Encoder, Prepared, stack
-from salus.errors import MissingExtra
-from salus.task import Classifier
 from salus.train.recipe import EncoderRecipe
 
 Progress = Callable[[str, float], None]
 CLIP_NORM = 5.0
-FOLDS = 5
-LEAST_MEASURED = 30
-"""A feature that fewer training patients have is left out of the teacher."""
-TEACHER_RUNS = 3
-"""Teachers of different seeds and folds whose out-of-fold probabilities are averaged."""
 
 
 class OptionHeads(nn.Module):
@@ -134,28 +127,6 @@ def flat_features(encoder: Encoder, prepared: Sequence[Prepared]) -> NDArray[np.
     named = getattr(encoder, "table_arrays", None)
     floats = [name for name, value in prepared[0].arrays.items() if value.dtype.kind == "f" and (named is None or name in named)]
     return np.stack([np.concatenate([one.arrays[name].ravel() for name in floats]) for one in prepared]).astype(np.float32)
-
-
-def out_of_fold(features: NDArray[np.float32], answers: NDArray[np.int64], teacher: Classifier, *, seed: int) -> NDArray[np.float64]:
-    """Return (n, options) probabilities of a teacher that never saw the row it scores (5 folds).
-
-    Source: distillation (Hinton et al. 2015, arXiv 1503.02531) from out-of-fold predictions, as in stacking (Wolpert 1992).
-    """
-    try:
-        from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    except ImportError:
-        raise MissingExtra("fit a teacher", "train") from None
-    measured = np.isfinite(features)
-    varied = np.array(
-        [np.ptp(column[seen]) > 0 if seen.sum() >= LEAST_MEASURED else False for column, seen in zip(features.T, measured.T, strict=True)]
-    )
-    known = np.where(measured, features, np.nan)[:, varied]
-    runs = []
-    for run in range(TEACHER_RUNS):
-        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed + run)
-        runs.append(cross_val_predict(build_classifier(teacher, seed + run), known, answers, cv=folds, method="predict_proba"))
-    mean: NDArray[np.float64] = np.mean(runs, axis=0)
-    return mean
 
 
 def _optimise(

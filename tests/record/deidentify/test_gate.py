@@ -299,7 +299,8 @@ def test_a_run_that_is_asked_to_end_leaves_nothing(tmp_path: Path, number: signa
     for each in range(400):
         (tmp_path / "in" / f"{each}.txt").write_text(f"Seen by Dr. Zelda Quimby on 2023-05-14, number {each}. " * 60)
     words = ["deidentify", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key")]
-    with subprocess.Popen([sys.executable, "-c", "import sys; from salus.cli import main; sys.exit(main())", *words], stderr=subprocess.DEVNULL) as run:
+    begin = f"import signal, sys; signal.signal({int(number)}, signal.SIG_DFL); from salus.cli import main; sys.exit(main())"  # nohup ignores SIGHUP
+    with subprocess.Popen([sys.executable, "-c", begin, *words], stderr=subprocess.DEVNULL) as run:
         while run.poll() is None and not list(tmp_path.glob(".out-*/*/*.part")):
             time.sleep(0.01)
         run.send_signal(number)
