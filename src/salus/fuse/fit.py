@@ -108,7 +108,7 @@ def fit(
     weights = _weights(training.answers, options) if budget.balance else None
     learned = [one for one in [*fuser.parameters(), *head.parameters()] if one.requires_grad]
     steps = budget.epochs * max(1, -(-len(training) // budget.batch_size))
-    optimiser = torch.optim.AdamW(learned, lr=budget.lr, weight_decay=budget.weight_decay)
+    optimiser = torch.optim.AdamW(learned, lr=budget.lr, weight_decay=budget.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, budget.lr, total_steps=steps, pct_start=0.2)
     source, best, kept = np.random.default_rng(seed), float("inf"), None
     for _ in range(budget.epochs):
