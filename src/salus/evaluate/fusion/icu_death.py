@@ -1,6 +1,7 @@
-"""Death in intensive care: of each variable's course one token, and one for who the patient is.
+"""Death in intensive care: of each variable's course one token, one for who the patient is, and one for each body system in words.
 
-The tokens are summary statistics as normal scores, so that nothing was trained on the answers before.
+The first two are summary statistics as normal scores; the words are made by code (`icu_words`) and put into a space that saw words alone
+(`word_vectors`). Nothing was trained on the answers before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from salus.encode import summary, variables
 from salus.encode.modality import Modality
 from salus.encode.summary import STATISTICS
 from salus.encode.variables import QuantileNormaliser, VariableEncoder
+from salus.evaluate.fusion import icu_bands, icu_words, word_vectors
+from salus.evaluate.fusion.icu_words import courses_of, sentences_of
+from salus.evaluate.fusion.word_vectors import Told, fit_word_vectors
 from salus.evaluate.fusion_tasks import FusionTask, Progress, answers_of, groups_and_words
 from salus.fuse.token_sets import Tokens, TokenSets
 from salus.model import prepare_modality
@@ -31,13 +35,17 @@ CATEGORIES = {
 TRAIN: Split = "train"
 LEAST_MEASURED = 30
 """A variable that fewer training patients have is left out."""
+WORD_WIDTH = 12
+"""Chosen on val: wider spaces hold more words and are learned by heart."""
+LEAST_SAID = 30
+"""A clause that is said of fewer training patients is left out."""
 OPTIONS = ("no", "yes")
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
 def read(data: Path, splits: Sequence[Split], progress: Progress) -> dict[Split, TokenSets]:
-    """Return the course and who the patient is: of each variable one token, its summary statistics as normal scores.
+    """Return the course, who the patient is, and the words: of each variable one token, its summary statistics as normal scores.
 
     Of a statistic that is missing the token holds 0 and a flag; a variable that was never measured has no token.
     """
@@ -46,13 +54,16 @@ def read(data: Path, splits: Sequence[Split], progress: Progress) -> dict[Split,
     assert modality.build_encoder is not None
     encoder = cast(VariableEncoder, modality.build_encoder({**modality.encoder_defaults, "categories": CATEGORIES, "members": 1}))
     features: dict[Split, Floats] = {}
+    told: dict[Split, list[Told]] = {}
     examples: dict[Split, Sequence[Example]] = {}
     for split in dict.fromkeys((TRAIN, *splits)):
         examples[split] = task.read(data, split)
         empty = np.full((len(encoder.names), len(STATISTICS)), np.nan, np.float32)
-        rows = []
+        rows, told[split] = [], []
         for place, example in enumerate(examples[split]):
-            prepared = prepare_modality(encoder, "vitals_labs", example.record())
+            record = example.record()
+            prepared = prepare_modality(encoder, "vitals_labs", record)
+            told[split].append(sentences_of(courses_of(record.items)))
             rows.append(empty if prepared is None else prepared.arrays["features"])
             progress(f"icu-death: reading {split}", (place + 1) / len(examples[split]))
         features[split] = np.stack(rows)
@@ -61,11 +72,13 @@ def read(data: Path, splits: Sequence[Split], progress: Progress) -> dict[Split,
     normaliser = QuantileNormaliser(features["train"][0].size)
     normaliser.fit(features["train"].reshape(len(features["train"]), -1))
     is_static = np.array([_is_constant(features["train"][:, place]) for place in range(features["train"].shape[1])])
+    vectors = fit_word_vectors(told["train"], width=WORD_WIDTH, least=LEAST_SAID)
     made: dict[Split, TokenSets] = {}
     for split in splits:
         raw = features[split]
         normal = normaliser(torch.from_numpy(raw.reshape(len(raw), -1))).view(*raw.shape).numpy()
         sets = {"series": _tokens_of_variables(normal[:, ~is_static]), "static": _static_token(normal[:, is_static])}
+        sets["text"] = vectors.tokens(told[split])
         made[split] = TokenSets(sets, answers_of(examples[split], OPTIONS), *groups_and_words(examples[split]))
     return made
 
@@ -95,9 +108,12 @@ def _static_token(normal: Floats) -> Tokens:
 TASK = FusionTask(
     "icu-death",
     "Death in hospital from 48 hours of intensive care",
-    ("series", "static"),
+    ("series", "static", "text"),
     OPTIONS,
     ("icu_physionet2012",),
     read,
-    tuple(Path(str(one)) for one in (__file__, summary.__file__, variables.__file__)),
+    tuple(
+        Path(str(one))
+        for one in (__file__, icu_bands.__file__, icu_words.__file__, word_vectors.__file__, summary.__file__, variables.__file__)
+    ),
 )
