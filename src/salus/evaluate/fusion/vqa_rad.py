@@ -3,8 +3,7 @@
 The answer rests on both together: a question alone tells how often such questions are answered with yes, a picture alone next to nothing.
 One picture has several questions, so pictures are the unit of folds and intervals.
 
-CAUTION: the base model was trained on answers of this cohort's `train`, so its picture networks may know them: what folds over `train` and
-`val` say of `image` may be too good; `val` alone, fitted on `train`, and `test` do not have this flaw.
+The picture networks learned without answers, from pictures of `train` alone (`recipes/base.yaml`: `records_from`), so folds are fair.
 """
 
 from __future__ import annotations
