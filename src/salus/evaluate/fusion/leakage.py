@@ -2,8 +2,8 @@
 
 Takes a note; gives what is left, with nothing in place of what went. Words go alone where the rest of the clause stays a finding; a clause
 goes whole (up to a comma, semicolon, colon or full stop) where its remnant would tell as much ("was positive", "typical for").
-What stays: history (HIV, smoking), symptoms, blood counts, findings and devices, and the style of the source: who wrote how long
-about which cases. That style tells the label too, so a figure with notes is an upper bound. Patterns were chosen on `train` and `val` alone.
+What stays: history (HIV, smoking), symptoms, blood counts, findings and devices, and the style of the source: who wrote how much about
+which cases. That style tells the label too, so a figure with notes is an upper bound. Patterns were chosen on `train` and `val` alone.
 """
 
 from __future__ import annotations
