@@ -18,7 +18,6 @@ FOLDS = 5
 LEAST_MEASURED = 30
 """A feature that fewer training patients have is left out of the teacher."""
 TEACHER_RUNS = 3
-"""Teachers of different seeds and folds whose out-of-fold probabilities are averaged."""
 
 
 def build_classifier(name: Classifier, seed: int) -> Any:
@@ -57,7 +56,7 @@ def build_classifier(name: Classifier, seed: int) -> Any:
 
 
 def out_of_fold(
-    features: NDArray[np.floating[Any]], answers: NDArray[np.int64], teacher: Classifier, *, seed: int, groups: Sequence[str] = ()
+    features: NDArray[np.floating[Any]], answers: NDArray[np.int64], teacher: Classifier, *, seed: int, groups: Sequence[str] = (), runs: int = TEACHER_RUNS
 ) -> NDArray[np.float64]:
     """Return (n, options) probabilities of a teacher that never saw the row it scores (5 folds).
 
@@ -67,6 +66,7 @@ def out_of_fold(
         teacher: which.
         seed: of teachers and folds.
         groups: (n,) whose each row is: no fold has one of them on both sides; empty: each row is somebody else's.
+        runs: teachers of different seeds and folds whose probabilities are averaged.
 
     Source: distillation (Hinton et al. 2015, arXiv 1503.02531) from out-of-fold predictions, as in stacking (Wolpert 1992).
     """
@@ -79,11 +79,11 @@ def out_of_fold(
         [np.ptp(column[seen]) > 0 if seen.sum() >= LEAST_MEASURED else False for column, seen in zip(features.T, measured.T, strict=True)]
     )
     known = np.where(measured, features, np.nan)[:, varied]
-    runs = []
-    for run in range(TEACHER_RUNS):
+    said = []
+    for run in range(runs):
         kind = StratifiedKFold if len(set(groups)) in (0, len(answers)) else StratifiedGroupKFold
         folds = kind(FOLDS, shuffle=True, random_state=seed + run)
         model = build_classifier(teacher, seed + run)
-        runs.append(cross_val_predict(model, known, answers, groups=groups or None, cv=folds, method="predict_proba"))
-    mean: NDArray[np.float64] = np.mean(runs, axis=0)
+        said.append(cross_val_predict(model, known, answers, groups=groups or None, cv=folds, method="predict_proba"))
+    mean: NDArray[np.float64] = np.mean(said, axis=0)
     return mean
