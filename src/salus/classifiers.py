@@ -56,7 +56,13 @@ def build_classifier(name: Classifier, seed: int) -> Any:
 
 
 def out_of_fold(
-    features: NDArray[np.floating[Any]], answers: NDArray[np.int64], teacher: Classifier, *, seed: int, groups: Sequence[str] = (), runs: int = TEACHER_RUNS
+    features: NDArray[np.floating[Any]],
+    answers: NDArray[np.int64],
+    teacher: Classifier,
+    *,
+    seed: int,
+    groups: Sequence[str] = (),
+    runs: int = TEACHER_RUNS,
 ) -> NDArray[np.float64]:
     """Return (n, options) probabilities of a teacher that never saw the row it scores (5 folds).
 
