@@ -125,10 +125,10 @@ class Bench:
     def _path(self, wanted: Fit) -> Path:
         own = asdict(self.recipe.tasks[wanted.task])
         route = own.pop("route")
-        made_of: list[Any] = [asdict(wanted), {**own, "rivals": ()}, self._features(wanted.task)]
+        made_of: list[Any] = [asdict(wanted), self._features(wanted.task)]
         kind, _, name = wanted.model.partition(" ")
         if kind != "rival":
-            made_of.append(self.code)
+            made_of += [{**own, "rivals": ()}, self.code]
         elif name in fusion_rivals.SYSTEMS:
             made_of += [file_hash(Path(str(one.__file__))) for one in (fusion_rivals, mogonet)]
         if kind == "route":
