@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from salus import cli, metrics, registry
 from salus.errors import ConfigError
 from salus.evaluate import fusion_fits, fusion_tasks
 from salus.evaluate.fusion_bench import Comparison, bench_fusion, shapley
-from salus.evaluate.fusion_fits import FusionRecipe, TaskRecipe, subsets
+from salus.evaluate.fusion_fits import Bench, Fit, FusionRecipe, TaskRecipe, subsets
 from salus.evaluate.fusion_route import OptionReader, RouteBudget, calibrated, fit_route
 from salus.evaluate.fusion_tasks import FusionTask, fusion_task, kept_sets
 from salus.fuse.build import build_fuser
@@ -272,3 +273,23 @@ def test_two_processes_give_what_one_gives(salus_data: Path, tmp_path: Path, mon
     alone, (first,) = bench_fusion(wanted, salus_data, tmp_path / "one", reads_test=False, progress=quiet)
     apart, (other,) = bench_fusion(wanted, salus_data, tmp_path / "two", reads_test=False, progress=quiet, jobs=2)
     assert alone.fitted == apart.fitted > 5 and first.rows == other.rows
+
+
+@pytest.mark.data
+def test_a_run_that_is_stopped_leaves_no_process(salus_data: Path, tmp_path: Path) -> None:
+    """Forty fits wait; when the first is done the run is stopped, and no other begins."""
+    wanted = FusionRecipe("made", (0,), ("concat",), {"rosmap": TaskRecipe({"hidden": 8}, Budget(epochs=1))})
+    bench = Bench(wanted, salus_data, tmp_path, quiet)
+    fits = [Fit("rosmap", "strategy concat", fusion_task("rosmap").modalities, seed, "folds") for seed in range(40)]
+
+    def stop(words: str, _share: float) -> None:
+        if "fit 1 of" in words:
+            raise KeyboardInterrupt
+
+    bench.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        bench.run_all(fits, "made", 2)
+    for child in multiprocessing.active_children():
+        child.join(10)
+    assert not multiprocessing.active_children()
+    assert 1 <= len(list((tmp_path / "fits").glob("*.npz"))) < len(fits)

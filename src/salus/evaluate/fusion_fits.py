@@ -173,10 +173,16 @@ class Bench:
         apart = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=apart, initializer=_prepare, initargs=(self.recipe, self.data, self.work)) as pool:
             running = [pool.submit(_run_apart, one) for one in left]
-            for place, future in enumerate(as_completed(running), start=1):
-                future.result()
-                self.fitted += 1
-                self.progress(f"{words}: fit {place} of {len(left)}", place / len(left))
+            try:
+                for place, future in enumerate(as_completed(running), start=1):
+                    future.result()
+                    self.fitted += 1
+                    self.progress(f"{words}: fit {place} of {len(left)}", place / len(left))
+            except BaseException:  # stopped, or a fit failed: leave nothing running
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in multiprocessing.active_children():
+                    child.terminate()
+                raise
 
     def _run(self, wanted: Fit) -> tuple[Probabilities, int]:
         is_test = wanted.part.startswith("test")

@@ -30,6 +30,8 @@ from salus.reason.huggingface import HuggingFaceBackbone
 CLIP_NORM = 1.0
 CALIBRATION_STEPS = 100
 CALIBRATION_PENALTY = 1e-3
+CALIBRATION_SHARE = 0.1
+"""Of the patients, who have no part in the fit."""
 SCORED_AT_ONCE = 64
 
 
@@ -127,9 +129,9 @@ def fit_route(
         raise ConfigError(f"Cannot ask the language model: {len(sets.asked)} of {len(sets)} patients have a question. Read `asked` too.")
     backbone = reader.backbone
     settings = {"token_rms": backbone.token_rms(), **settings}
-    taught = fit_members(sets, settings, budget, options=len(reader.options), seed=seed, width=backbone.width)
+    training, held = parted(sets, CALIBRATION_SHARE, seed)
+    taught = fit_members(training, settings, budget, options=len(reader.options), seed=seed, width=backbone.width)
     fuser = taught.members[0].fuser
-    training, held = parted(sets, budget.held_out or 0.15, seed * budget.members)
     wanted = _wanted(taught, training, len(reader.options), route.teacher_weight)
     _teach(reader, fuser, training, wanted, route, seed=seed)
     fuser.eval()
