@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from salus.evaluate.alignment_tasks import Frozen
-from salus.evaluate.fusion.cxr import SENTENCES, first_tokens, read_with
+from salus.evaluate.fusion.cxr import ASKED, SENTENCES, first_tokens, read_with
 from salus.evaluate.fusion.leakage import PATTERNS
 from salus.evaluate.fusion_tasks import fusion_task
 from salus.fuse.token_sets import Tokens
@@ -51,6 +51,7 @@ def test_rows_of_a_split_come_with_a_clean_note(tmp_path: Path) -> None:
     assert sets.modalities["demographics"].mask.tolist() == [[True], [False]]
     assert sets.modalities["note"].mask.sum(1).tolist() == [1, 0] and sets.widths["note"] == (1, SENTENCES)
     assert tuple(sets.modalities) == fusion_task("cxr-covid").modalities
+    assert sets.asked == (ASKED, ASKED)
 
 
 def test_tokens_are_cut_and_padded() -> None:

@@ -1,9 +1,11 @@
 """COVID-19 or another finding on a chest X-ray: the image, the note without the words of its label, age and sex.
 
 Benchmark only: most images are under licences that forbid weights that ship. The note loses what names the diagnosis (`leakage`); a reader
-of words alone still tells the label by the style of the source, so a figure with notes is an upper bound. That there is a note, or an age,
-tells the source too. View, offset, date, place and licence are left out because they are chosen by the source, not by the disease; age and
-sex are kept without a flag of what is missing, though a mask or a 0 still shows it. Images carry their source as well (device, cropping).
+of words alone still tells the label from what is left, so a figure with notes is an upper bound (`scripts/measure_leakage.py`).
+
+A decision, not a finding: view, offset, date, place and licence are left out because whoever gathered the images chose them. Age and sex
+are kept without a flag of what is missing, though a mask or a 0 still shows it, and that there is a note is shown too. Images may carry
+their source as well (device, cropping); that was not measured.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from salus.task import Split
 FOLDER = "cxr_covid_chestxray"
 COLUMNS = ("patient_group", "sex", "age", "finding", "image", "clinical_notes")
 OPTIONS = ("another finding", "COVID-19")
+ASKED = "Does this patient have COVID-19 or another finding?"
+"""For every patient the same."""
 SENTENCES = 8
 """Tokens of a note: its first sentences."""
 BASE = Path(salus.__file__).parent / "models" / "base"
@@ -74,7 +78,7 @@ def read_with(frozen: Frozen, data: Path, splits: Sequence[Split], progress: Pro
             "demographics": one_token(np.array([who(row) for row in own], np.float32)),
         }
         answers = np.array([int("COVID-19" in row["finding"]) for row in own], np.int64)
-        made[split] = TokenSets(sets, answers, tuple(row["patient_group"] for row in own))
+        made[split] = TokenSets(sets, answers, tuple(row["patient_group"] for row in own), (ASKED,) * len(own))
     return made
 
 
