@@ -68,7 +68,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def recipe(task: str, *strategies: str) -> FusionRecipe:
-    one = TaskRecipe({"hidden": 16}, Budget(epochs=8, batch_size=32, lr=1e-2), ("logistic_regression",))
+    one = TaskRecipe({"hidden": 16}, Budget(epochs=8, batch_size=32, lr=1e-2), ("logistic_regression",), ("haim_boosting",))
     return FusionRecipe("made", (0,), strategies, {task: one})
 
 
@@ -84,8 +84,9 @@ def test_what_is_done_is_kept_and_test_is_read_by_finalists_alone(asked: list[st
     next((tmp_path / "work" / "fits").iterdir()).unlink()
     mended, (_, test) = bench_fusion(wanted, tmp_path, tmp_path / "work", reads_test=True, progress=quiet)
     tested = {row.model for row in test.rows if row.metric == "auroc" and "train alone" not in row.model and not row.subgroup}
-    assert len(tested) == 4 and sum("(rival)" in name for name in tested) == 1, "two strategies, one modality alone, one rival"
-    assert mended.fitted == 1 + 2 * 4 + 6, "finalists, of train and val and of train alone; the first on six subsets more"
+    assert len(tested) == 5 and sum("(rival)" in name for name in tested) == 2, "two strategies, one modality alone, two rivals"
+    assert not any("haim" in row.model for row in val.rows), "a slow rival is measured beside the finalists alone"
+    assert mended.fitted == 1 + 2 * 5 + 6, "finalists, of train and val and of train alone; the first on six subsets more"
     best = max((row for row in val.rows if row.metric == "auroc" and row.role == "candidate"), key=lambda row: row.value)
     assert best.model in tested and best.value > 0.85
     assert any(row.metric == "auroc_difference" and row.model.startswith(best.model) for row in test.rows)

@@ -138,7 +138,7 @@ class Comparison:
 
     def finalists(self, jobs: int) -> Result:
         """Return the rows of the finalists on `test`, and the paired differences between the first and the others."""
-        rivals = [one for one in self.fits if one[0].startswith("rival")]
+        rivals = [(f"rival {name}", self.whole) for name in (*self.own.rivals, *self.own.systems)]
         heads, routes = [*self.best(), *rivals], self.routes()
         for part in ("test", TRAIN_ALONE):
             self.run([*heads, *routes], part, jobs)

@@ -47,7 +47,9 @@ class TaskRecipe:
     """Of every strategy."""
     budget: Budget = field(default_factory=Budget)
     rivals: tuple[str, ...] = ()
-    """Classifiers of the features side by side, and public systems (`salus.evaluate.fusion_rivals`)."""
+    """Classifiers of the features side by side, and others (`salus.evaluate.fusion_rivals`)."""
+    systems: tuple[str, ...] = ()
+    """Rivals that are slow, and measured where the finalists are alone."""
     teacher: Classifier | None = None
     """A classifier of the features side by side whose out-of-fold probabilities every strategy learns from, beside the answers."""
     teacher_weight: float = 0.7
@@ -124,7 +126,7 @@ class Bench:
 
     def _path(self, wanted: Fit) -> Path:
         own = asdict(self.recipe.tasks[wanted.task])
-        route = own.pop("route")
+        route, _ = own.pop("route"), own.pop("systems")
         made_of: list[Any] = [asdict(wanted), self._features(wanted.task)]
         kind, _, name = wanted.model.partition(" ")
         if kind != "rival":
