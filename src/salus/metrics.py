@@ -1,7 +1,7 @@
 """Metrics with intervals. Needs numpy and scipy only; used by training (gates on `val`) and evaluation.
 
 Intervals are 95 % percentile bootstraps by patient; comparisons are paired differences over the same resamples. Calibration error uses 15
-equal-mass bins, beside the value that a perfectly calibrated model of the same n would show.
+equal-mass bins, with resamples corrected for their bias, beside the value that a perfectly calibrated model of the same n would show.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit, logsumexp
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats], float]
@@ -44,12 +43,11 @@ def auroc(truth: Floats, score: Floats) -> float:
         >>> auroc(np.array([0.0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
         0.75
     """
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if not positives or not negatives:
+    positives, negatives = score[truth == 1], np.sort(score[truth != 1])
+    if not len(positives) or not len(negatives) or np.isnan(score).any():
         return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[truth == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    below = np.searchsorted(negatives, positives, "left").sum() + np.searchsorted(negatives, positives, "right").sum()
+    return float(below / (2 * len(positives) * len(negatives)))
 
 
 def accuracy(truth: Floats, score: Floats) -> float:
@@ -57,8 +55,19 @@ def accuracy(truth: Floats, score: Floats) -> float:
     return float((truth == score).mean()) if len(truth) else float("nan")
 
 
-def bootstrap(metric: Metric, truth: Floats, score: Floats, groups: Sequence[str], *, seed: int = 0) -> Interval:
+def bootstrap(
+    metric: Metric, truth: Floats, score: Floats, groups: Sequence[str], *, is_biased: bool = False, seed: int = 0
+) -> Interval:
     """Return a metric with its 95 % interval, resampling patients.
+
+    Args:
+        metric: of the truth and the scores.
+        truth: (n,) 1 where right.
+        score: (n,) or (n, k).
+        groups: whose each row is.
+        is_biased: resamples show more of the metric than the patients do, as they do of a calibration error, which counts noise as
+            error: the resamples are moved so that their mean is the value (Efron and Tibshirani 1993, section 10.2), and end at 0.
+        seed: of the resamples.
 
     Example:
         >>> truth = np.array([0.0, 1.0] * 50)
@@ -67,8 +76,11 @@ def bootstrap(metric: Metric, truth: Floats, score: Floats, groups: Sequence[str
         (1.0, 1.0, 100)
     """
     draws = [metric(truth[rows], score[rows]) for rows in _resamples(groups, seed)]
+    value = metric(truth, score)
     low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.isfinite(draws).any() else (float("nan"), float("nan"))
-    return Interval(metric(truth, score), float(low), float(high), len(truth))
+    if is_biased and draws:
+        low, high = np.maximum(0.0, np.array([low, high]) - (np.nanmean(draws) - value))
+    return Interval(value, float(low), float(high), len(truth))
 
 
 def paired(metric: Metric, truth: Floats, first: Floats, second: Floats, groups: Sequence[str], *, seed: int = 0) -> Interval:
@@ -101,9 +113,10 @@ def calibration_error(truth: Floats, probability: Floats, *, bins: int = BINS) -
         >>> calibration_error(np.array([0.0, 1.0]), np.array([0.0, 1.0]), bins=2)
         0.0
     """
-    parts = np.array_split(np.argsort(probability, kind="stable"), min(bins, len(truth)))
-    gaps = [len(part) * abs(truth[part].mean() - probability[part].mean()) for part in parts if len(part)]
-    return float(sum(gaps) / len(truth))
+    count = min(bins, len(truth))
+    sizes = len(truth) // count + (np.arange(count) < len(truth) % count)
+    gaps = np.add.reduceat((truth - probability)[np.argsort(probability, kind="stable")], sizes.cumsum() - sizes)
+    return float(np.abs(gaps).sum() / len(truth))
 
 
 def ideal_calibration_error(probability: Floats, *, seed: int = 0, draws: int = 200) -> Interval:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_what_is_done_is_kept_and_test_is_read_by_finalists_alone(asked: list[st
     tested = {row.model for row in test.rows if row.metric == "auroc" and "train alone" not in row.model and not row.subgroup}
     assert len(tested) == 5 and sum("(rival)" in name for name in tested) == 2, "two strategies, one modality alone, two rivals"
     assert not any("haim" in row.model for row in val.rows), "a slow rival is measured beside the finalists alone"
-    assert mended.fitted == 1 + 2 * 5 + 6, "finalists, of train and val and of train alone; the first on six subsets more"
+    assert mended.fitted == 1 + 5 + 3 + 6, "finalists; the first and the rivals of train alone; the first on six subsets"
     best = max((row for row in val.rows if row.metric == "auroc" and row.role == "candidate"), key=lambda row: row.value)
     assert best.model in tested and best.value > 0.85
     assert any(row.metric == "auroc_difference" and row.model.startswith(best.model) for row in test.rows)
@@ -290,7 +291,8 @@ def test_a_run_that_is_stopped_leaves_no_process(salus_data: Path, tmp_path: Pat
     bench.progress = stop
     with pytest.raises(KeyboardInterrupt):
         bench.run_all(fits, "made", 2)
-    for child in multiprocessing.active_children():
-        child.join(10)
+    end = time.monotonic() + 10
+    while multiprocessing.active_children() and time.monotonic() < end:  # not join: the pool's own thread waits for them too
+        time.sleep(0.05)
     assert not multiprocessing.active_children()
     assert 1 <= len(list((tmp_path / "fits").glob("*.npz"))) < len(fits)

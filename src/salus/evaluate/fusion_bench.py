@@ -137,18 +137,24 @@ class Comparison:
         return result
 
     def finalists(self, jobs: int) -> Result:
-        """Return the rows of the finalists on `test`, and the paired differences between the first and the others."""
+        """Return the rows of the finalists on `test`, and the paired differences between the first and the others.
+
+        Fitted on `train` alone, they are the first with its head, the better one through the language model (on `val`), and the rivals.
+        """
         rivals = [(f"rival {name}", self.whole) for name in (*self.own.rivals, *self.own.systems)]
         heads, routes = [*self.best(), *rivals], self.routes()
-        for part in ("test", TRAIN_ALONE):
-            self.run([*heads, *routes], part, jobs)
-        self.run(self._trained(heads[0][0]), "test", jobs)
+        first, truth_on_val = heads[0], self.truth("val")[0]
+        routes.sort(key=lambda one: -mean_auroc(truth_on_val, self.scores(one[0], one[1], "val")))
+        finalists = {"test": ([*heads, *routes], routes), TRAIN_ALONE: ([first, *rivals, *routes[:1]], routes[:1])}
+        for part, (fits, _) in finalists.items():
+            self.run(fits, part, jobs)
+        self.run(self._trained(first[0]), "test", jobs)
         result = Result("test")
-        (truth, groups), first = self.truth("test"), heads[0]
-        for part in ("test", TRAIN_ALONE):
-            self._add(result, part, [*heads, *routes])
-            for one in (first, *routes):
-                for other in rivals if one in routes else heads[1:]:
+        truth, groups = self.truth("test")
+        for part, (fits, spoken) in finalists.items():
+            self._add(result, part, fits)
+            for one in (first, *spoken):
+                for other in rivals if one in spoken else [each for each in fits if each not in (first, *spoken)]:
                     for metric in ("auroc", "accuracy"):
                         gap = paired(METRICS[metric], truth, self.scores(*one, part), self.scores(*other, part), groups)
                         words = f"{words_of(*one)} minus {words_of(*other)}{_fitted(part)}"
@@ -167,7 +173,7 @@ class Comparison:
             role = "baseline" if model.startswith("rival") else "ablation" if modalities != self.whole else "candidate"
             selected = "folds of train and val" if self.part == "folds" else "val"
             for metric, measure in METRICS.items():
-                found = bootstrap(measure, truth, scores, groups)
+                found = bootstrap(measure, truth, scores, groups, is_biased=metric == "calibration_error")
                 details: dict[str, Any] = {"seeds": self.seeds(model), "selected_on": selected}
                 words = f"{words_of(model, modalities)}{_fitted(part)}"
                 result.add(self.task.name, role, words, metric=metric, found=found, **details)  # type: ignore[arg-type]

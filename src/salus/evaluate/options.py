@@ -153,7 +153,7 @@ def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[M
     metric, truth, score = _headline(scored)
     name = "auroc" if scored.is_ranked else "accuracy"
     result.add(task_id, role, "salus", metric=name, found=bootstrap(metric, truth, score, scored.groups))
-    error = bootstrap(calibration_error, scored.truth, scored.probability, scored.groups)
+    error = bootstrap(calibration_error, scored.truth, scored.probability, scored.groups, is_biased=True)
     result.add(task_id, role, "salus", metric="calibration_error", found=error)
     result.add(
         task_id, "baseline", "perfectly calibrated", metric="calibration_error", found=ideal_calibration_error(scored.probability)
