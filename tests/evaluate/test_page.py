@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from salus.errors import ConfigError
+from salus.evaluate.overview import BEST_ALONE, GAIN, overviews
 from salus.evaluate.page import render_page
 
 NASTY = "<script>alert(1)</script>"
@@ -116,3 +117,29 @@ def test_a_row_without_its_interval_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         render_page(result(row(), broken))
     assert str(error.value) == "Cannot make the evaluation page: row 1 lacks low, n. Run salus evaluate again."
+
+
+def test_one_table_shows_models_by_tasks() -> None:
+    """The best of a column is bold, the best modality alone is named, and where all modalities give no gain the table says so."""
+    gain = {"metric": "auroc_difference", "model": "gated minus lab alone", "value": 0.02, "low": -0.01, "high": 0.05}
+    rows = [
+        row(task=task, model=model, value=value, role="candidate", low=value - 0.1, high=value + 0.1, split="val")
+        for task, model, value in [
+            ("a", "gated", 0.8), ("b", "gated", 0.7), ("a", "late", 0.81), ("b", "late", 0.6), ("a", "lab alone", 0.78),
+            ("b", "note alone", 0.5), ("a", "image alone", 0.6), ("b", "concat, note + lab", 0.9), ("a", "late, fitted on train alone", 0.99),
+        ]
+    ]  # fmt: skip
+    found = result(*rows, row(task="a", split="val", **gain), row(task="b", split="val", **gain | {"low": 0.01}), overview="auroc")
+    (table,) = overviews(found["rows"], "auroc")
+    assert table.tasks == ("a", "b") and [name for name, _ in table.lines] == ["gated", "late", BEST_ALONE, GAIN]
+    assert table.lines[0][1] == (("0.800 (0.700 to 0.900)", "", False), ("0.700 (0.600 to 0.800)", "", True))
+    assert table.lines[2][1][0] == ("0.780 (0.680 to 0.880)", "lab", False)
+    assert [cell[1] for cell in table.lines[3][1]] == ["no gain shown", "shown"]
+    page = render_page(found)
+    assert "<strong>0.810 (0.710 to 0.910)</strong>" in page and "no gain shown" in page and "AUROC, val" in page
+
+
+def test_notes_of_a_task_stand_beside_its_rows() -> None:
+    page = render_page(result(row(), notes={"icu-death: Shapley values": {"labs": 0.1}, "icu-death, test: ideal": 0.02, "other: x": "y"}))
+    section = page[page.index('id="task-icu-death"') : page.index("How this was made")]
+    assert "Shapley values</dt><dd>labs 0.1" in section and "test: ideal</dt><dd>0.02" in section and ">x</dt>" not in section

@@ -68,7 +68,7 @@ def _fusion(args: argparse.Namespace) -> int:
     with progress_bars(console) as progress:
         bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress, jobs=max(1, args.jobs))
     folders = {folder for name in recipe.tasks for folder in fusion_task(name).folders}
-    _write(args, console, recipe, sorted(folders), results=results)
+    _write(args, console, recipe, sorted(folders), results=results, overview="auroc")
     console.print(f"{bench.fitted} fits were run, the others had been kept. Results: {args.out}\nPage: {args.out.with_suffix('.html')}")
     return 0
 
@@ -87,8 +87,10 @@ def _alignment(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(args: argparse.Namespace, console: Console, recipe: Any, folders: Sequence[str], *, results: Sequence[Result]) -> None:
-    """Write the results file and its page, and show the rows."""
+def _write(
+    args: argparse.Namespace, console: Console, recipe: Any, folders: Sequence[str], *, results: Sequence[Result], overview: str = ""
+) -> None:
+    """Write the results file and its page, and show the rows; `overview` is a metric for one table of models by tasks."""
     data = data_folder(args.data)
     rows = [row for result in results for row in result.rows]
     tree = {
@@ -103,6 +105,7 @@ def _write(args: argparse.Namespace, console: Console, recipe: Any, folders: Seq
         "rows": [asdict(one) for one in rows],
         "curves": {key: value for result in results for key, value in result.curves.items()},
         "notes": {key: value for result in results for key, value in result.notes.items()},
+        "overview": overview,
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     write_result(tree, args.out)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from salus import registry
 from salus.evaluate.fusion_fits import Bench, Fit, FusionRecipe, Modalities, subsets
 from salus.evaluate.fusion_tasks import FusionTask, Progress, fusion_task
+from salus.evaluate.overview import WORDS_OF_ONE
 from salus.evaluate.rows import Result
 from salus.metrics import Floats, auroc, bootstrap, calibration_error, ideal_calibration_error, paired, reliability
 
@@ -89,6 +90,9 @@ class Comparison:
         """Return the seeds of a model."""
         return self.bench.recipe.route_seeds if model.startswith("route") else self.bench.recipe.seeds
 
+    def _words(self, model: str, modalities: Modalities) -> str:
+        return words_of(model, modalities, self.whole)
+
     def wanted(self, fits: Sequence[tuple[str, Modalities]], part: str) -> list[Fit]:
         """Return the fits behind some models."""
         return [Fit(self.task.name, model, modalities, seed, part) for model, modalities in fits for seed in self.seeds(model)]
@@ -157,7 +161,7 @@ class Comparison:
                 for other in rivals if one in spoken else [each for each in fits if each not in (first, *spoken)]:
                     for metric in ("auroc", "accuracy"):
                         gap = paired(METRICS[metric], truth, self.scores(*one, part), self.scores(*other, part), groups)
-                        words = f"{words_of(*one)} minus {words_of(*other)}{_fitted(part)}"
+                        words = f"{self._words(*one)} minus {self._words(*other)}{_fitted(part)}"
                         result.add(self.task.name, "candidate", words, metric=f"{metric}_difference", found=gap, seeds=self.seeds(one[0]))
         self._missing(result, first[0], "test")
         return result
@@ -175,7 +179,7 @@ class Comparison:
             for metric, measure in METRICS.items():
                 found = bootstrap(measure, truth, scores, groups, is_biased=metric == "calibration_error")
                 details: dict[str, Any] = {"seeds": self.seeds(model), "selected_on": selected}
-                words = f"{words_of(model, modalities)}{_fitted(part)}"
+                words = f"{self._words(model, modalities)}{_fitted(part)}"
                 result.add(self.task.name, role, words, metric=metric, found=found, **details)  # type: ignore[arg-type]
         ideal = [ideal_calibration_error(one).value for one in self.scores(*fits[0], part).T] if fits else []
         if ideal:
@@ -188,7 +192,7 @@ class Comparison:
         (first, *_, alone), (truth, groups) = self.best(), self.truth(self.part)
         for metric in ("auroc", "accuracy"):
             gap = paired(METRICS[metric], truth, self.scores(*first, self.part), self.scores(*alone, self.part), groups)
-            words = f"{words_of(*first)} minus {words_of(*alone)}"
+            words = f"{self._words(*first)} minus {self._words(*alone)}"
             result.add(self.task.name, "candidate", words, metric=f"{metric}_difference", found=gap, seeds=self.seeds(first[0]))
 
     def _missing(self, result: Result, model: str, part: str) -> None:
@@ -201,12 +205,12 @@ class Comparison:
             if shown == self.whole:
                 continue
             found = bootstrap(mean_auroc, truth, scores, groups)
-            words = f"{words_of(model, self.whole)}, shown {' + '.join(shown)} alone"
+            words = f"{self._words(model, self.whole)}, shown {' + '.join(shown)} alone"
             about: dict[str, Any] = {"seeds": self.seeds(model), "subgroup": f"shown={'+'.join(shown)}"}
             result.add(self.task.name, "ablation", words, metric="auroc", found=found, **about)
             trained = self.scores(model, shown, part)
             gap = paired(mean_auroc, truth, scores, trained, groups)
-            words = f"{words_of(model, self.whole)}, shown {' + '.join(shown)} alone, minus trained on it alone"
+            words = f"{self._words(model, self.whole)}, shown {' + '.join(shown)} alone, minus trained on it alone"
             result.add(self.task.name, "ablation", words, metric="auroc_difference", found=gap, **about)
         result.notes[f"{self.task.name}: Shapley values of {model} (AUROC, {part})"] = {
             name: round(value, 4) for name, value in shapley(self.whole, worth.__getitem__).items()
@@ -232,7 +236,8 @@ class Comparison:
             if modalities == self.whole:
                 part = "val" if model.startswith("route") else self.part
                 done = [self.bench.done(one) for one in self.wanted([(model, modalities)], part)]
-                costs.append([words_of(model, modalities), done[0].parameters, round(float(np.median([one.seconds for one in done])), 1)])
+                seconds = round(float(np.median([one.seconds for one in done])), 1)
+                costs.append([self._words(model, modalities), done[0].parameters, seconds])
         return costs
 
 
@@ -240,16 +245,20 @@ def _fitted(part: str) -> str:
     return ", fitted on train alone" if part == TRAIN_ALONE else ""
 
 
-def words_of(model: str, modalities: Modalities) -> str:
-    """Return a model in words.
+def words_of(model: str, modalities: Modalities, whole: Modalities) -> str:
+    """Return a model in words; modalities are named where they are not all.
 
     Example:
-        >>> words_of("route cross_attention", ("image", "note"))
-        'cross attention through the language model, image + note'
+        >>> words_of("route cross_attention", ("image", "note"), ("image", "note"))
+        'cross attention through the language model'
+        >>> words_of("strategy concat", ("note",), ("image", "note")), words_of("strategy concat", ("a", "b"), ("a", "b", "c"))
+        ('note alone', 'concat, a + b')
     """
     kind, _, name = model.partition(" ")
+    if kind == "strategy" and len(modalities) == 1 and modalities != whole:
+        return f"{modalities[0]}{WORDS_OF_ONE}"
     how = {"rival": " (rival)", "route": " through the language model"}.get(kind, "")
-    return f"{name.replace('_', ' ')}{how}, {' + '.join(modalities)}"
+    return f"{name.replace('_', ' ')}{how}" + ("" if modalities == whole else f", {' + '.join(modalities)}")
 
 
 def bench_fusion(

@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from salus.errors import ConfigError
+from salus.evaluate.overview import overviews
 from salus.generate.draw import Curve, xy_plot
 
 ROLES = ("final", "candidate", "baseline", "ablation")
@@ -32,7 +33,8 @@ def render_page(result: Mapping[str, Any]) -> str:
         result: `command`, `commit`, `date`, `data_hashes`, `split_hashes`, `prompts`, `load_report`, `rows` (each with the
             keys of `ROW_KEYS`) and `curves` (task → `roc` [[fpr, tpr]], `reliability` [{mean_predicted, observed, n}],
             `risk_coverage` [[coverage, risk]], `missing` {what is left out: [[share, AUROC, low, high]]}, `shots` {metric, lines
-            {how cases are chosen: [[number, value, low, high]]}}, `costs` [[model, numbers learned, seconds a fit]]).
+            {how cases are chosen: [[number, value, low, high]]}}, `costs` [[model, numbers learned, seconds a fit]]); `overview`, a metric
+            that is shown in one table of models by tasks; and `notes`, those that begin with a task's name beside its rows.
 
     Raises:
         ConfigError: there are no rows, or a row lacks a key: a figure without its n and interval is not shown.
@@ -53,7 +55,11 @@ def render_page(result: Mapping[str, Any]) -> str:
         hashes=_pairs("data", result.get("data_hashes")) + _pairs("split", result.get("split_hashes")),
         prompts=_pairs("", result.get("prompts")),
         load_report=_words(result.get("load_report")),
-        tasks=[_task(name, [row for row in rows if row["task"] == name], curves=curves.get(name, {})) for name in tasks],
+        overviews=overviews(rows, result["overview"]) if result.get("overview") else [],
+        tasks=[
+            _task(name, [row for row in rows if row["task"] == name], curves=curves.get(name, {}), notes=result.get("notes"))
+            for name in tasks
+        ],
         summary=[_row(row) for row in rows if row["role"] == "final" and not row["subgroup"]],
     )
 
@@ -68,7 +74,8 @@ def _words(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False, indent=1)
 
 
-def _task(name: str, rows: Sequence[Mapping[str, Any]], *, curves: Mapping[str, Any]) -> dict[str, Any]:
+def _task(name: str, rows: Sequence[Mapping[str, Any]], *, curves: Mapping[str, Any], notes: Any) -> dict[str, Any]:
+    notes = notes if isinstance(notes, Mapping) else {}
     whole = [row for row in rows if not row["subgroup"]]
     return {
         "name": name,
@@ -76,8 +83,15 @@ def _task(name: str, rows: Sequence[Mapping[str, Any]], *, curves: Mapping[str, 
         "rows": [_row(row) for row in sorted(whole, key=_order)],
         "subgroups": [_row(row) for row in sorted((row for row in rows if row["subgroup"]), key=_order)],
         "charts": _charts(name, curves),
+        "notes": [
+            (key[len(name) :].lstrip(":, "), _note(value)) for key, value in notes.items() if key.startswith((f"{name}:", f"{name},"))
+        ],
         "costs": [(words, f"{parameters:,}" if parameters else "", seconds) for words, parameters, seconds in curves.get("costs", ())],
     }
+
+
+def _note(value: Any) -> str:
+    return ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, Mapping) else _words(value)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[str, int, str]:
