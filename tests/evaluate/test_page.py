@@ -126,7 +126,8 @@ def test_one_table_shows_models_by_tasks() -> None:
         row(task=task, model=model, value=value, role="candidate", low=value - 0.1, high=value + 0.1, split="val")
         for task, model, value in [
             ("a", "gated", 0.8), ("b", "gated", 0.7), ("a", "late", 0.81), ("b", "late", 0.6), ("a", "lab alone", 0.78),
-            ("b", "note alone", 0.5), ("a", "image alone", 0.6), ("b", "concat, note + lab", 0.9), ("a", "late, fitted on train alone", 0.99),
+            ("b", "note alone", 0.5), ("a", "image alone", 0.6), ("b", "concat, note + lab", 0.9),
+            ("a", "late, fitted on train alone", 0.99),
         ]
     ]  # fmt: skip
     found = result(*rows, row(task="a", split="val", **gain), row(task="b", split="val", **gain | {"low": 0.01}), overview="auroc")

@@ -113,27 +113,33 @@ class Comparison:
         return (sets.answers == len(self.task.options) - 1).astype(np.float64), sets.groups
 
     def best(self) -> list[tuple[str, Modalities]]:
-        """Return the best strategies on what chooses, then the best modality alone."""
+        """Return the best strategies on what chooses, the best first."""
+        return self._ranked([one for one in self.fits if one[1] == self.whole and one[0].startswith("strategy")])[:FINALISTS]
+
+    def alone(self) -> tuple[str, Modalities]:
+        """Return the best modality alone on what chooses, by `concat` or by the best strategy."""
+        return self._ranked([one for one in [*self.fits, *self._trained(self.best()[0][0])] if len(one[1]) == 1])[0]
+
+    def _ranked(self, fits: Sequence[tuple[str, Modalities]]) -> list[tuple[str, Modalities]]:
         truth, _ = self.truth(self.part)
-        ranked = sorted(self.fits, key=lambda one: -mean_auroc(truth, self.scores(one[0], one[1], self.part)))
-        best = [one for one in ranked if one[1] == self.whole and one[0].startswith("strategy")][:FINALISTS]
-        return [*best, *[one for one in ranked if len(one[1]) == 1][:1]]
+        return sorted(fits, key=lambda one: -mean_auroc(truth, self.scores(one[0], one[1], self.part)))
 
     def routes(self) -> list[tuple[str, Modalities]]:
         """Return the best strategies' ways through the language model."""
         if self.own.route is None:
             return []
-        return [(model.replace("strategy", "route"), modalities) for model, modalities in self.best()[:FINALISTS]]
+        return [(model.replace("strategy", "route"), modalities) for model, modalities in self.best()]
 
     def rows(self, jobs: int) -> Result:
         """Return the rows of everything on what chooses; of the ways through the language model, on `val`."""
         self.run(self.fits, self.part, jobs)
         best, *_ = self.best()
-        self.run(self._trained(best[0]), self.part, jobs)
+        trained = self._trained(best[0])
+        self.run(trained, self.part, jobs)
         routes = self.routes()
         self.run(routes, "val", jobs)
         result = Result("val")
-        self._add(result, self.part, self.fits)
+        self._add(result, self.part, list(dict.fromkeys([*self.fits, *(one for one in trained if len(one[1]) == 1)])))
         self._add(result, "val", routes)
         self._gain(result)
         self._missing(result, best[0], self.part)
@@ -146,7 +152,7 @@ class Comparison:
         Fitted on `train` alone, they are the first with its head, the better one through the language model (on `val`), and the rivals.
         """
         rivals = [(f"rival {name}", self.whole) for name in (*self.own.rivals, *self.own.systems)]
-        heads, routes = [*self.best(), *rivals], self.routes()
+        heads, routes = [*self.best(), self.alone(), *rivals], self.routes()
         first, truth_on_val = heads[0], self.truth("val")[0]
         routes.sort(key=lambda one: -mean_auroc(truth_on_val, self.scores(one[0], one[1], "val")))
         finalists = {"test": ([*heads, *routes], routes), TRAIN_ALONE: ([first, *rivals, *routes[:1]], routes[:1])}
@@ -189,7 +195,7 @@ class Comparison:
 
     def _gain(self, result: Result) -> None:
         """Add what all modalities give beyond the best one alone."""
-        (first, *_, alone), (truth, groups) = self.best(), self.truth(self.part)
+        first, alone, (truth, groups) = self.best()[0], self.alone(), self.truth(self.part)
         for metric in ("auroc", "accuracy"):
             gap = paired(METRICS[metric], truth, self.scores(*first, self.part), self.scores(*alone, self.part), groups)
             words = f"{self._words(*first)} minus {self._words(*alone)}"
@@ -252,11 +258,11 @@ def words_of(model: str, modalities: Modalities, whole: Modalities) -> str:
         >>> words_of("route cross_attention", ("image", "note"), ("image", "note"))
         'cross attention through the language model'
         >>> words_of("strategy concat", ("note",), ("image", "note")), words_of("strategy concat", ("a", "b"), ("a", "b", "c"))
-        ('note alone', 'concat, a + b')
+        ('concat: note alone', 'concat, a + b')
     """
     kind, _, name = model.partition(" ")
     if kind == "strategy" and len(modalities) == 1 and modalities != whole:
-        return f"{modalities[0]}{WORDS_OF_ONE}"
+        return f"{name.replace('_', ' ')}: {modalities[0]}{WORDS_OF_ONE}"
     how = {"rival": " (rival)", "route": " through the language model"}.get(kind, "")
     return f"{name.replace('_', ' ')}{how}" + ("" if modalities == whole else f", {' + '.join(modalities)}")
 
