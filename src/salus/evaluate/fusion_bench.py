@@ -1,8 +1,8 @@
 """Compares fusion strategies: every strategy, modality alone and rival on the same patients, with equal budgets and several seeds.
 
 Takes a recipe and the data folder; gives the rows and curves of one results file. Choosing uses `val` (or folds of `train` and `val` where
-that is too small); `test` is read on demand, for the finalists alone: the two strategies of each task that were best, with heads and
-through the language model, the best modality alone, and the rivals.
+that is too small); `test` is read on demand, for the finalists alone: the two strategies of each task that were best, with heads, the
+better one through the language model, the best modality alone, and the rivals.
 """
 
 from __future__ import annotations
@@ -149,22 +149,24 @@ class Comparison:
     def finalists(self, jobs: int) -> Result:
         """Return the rows of the finalists on `test`, and the paired differences between the first and the others.
 
-        Fitted on `train` alone, they are the first with its head, the better one through the language model (on `val`), and the rivals.
+        They are the two best with heads, the better one through the language model (on `val`), the best modality alone and the rivals;
+        fitted on `train` alone, the first with its head, the one through the language model, and the rivals.
         """
         rivals = [(f"rival {name}", self.whole) for name in (*self.own.rivals, *self.own.systems)]
-        heads, routes = [*self.best(), self.alone(), *rivals], self.routes()
-        first, truth_on_val = heads[0], self.truth("val")[0]
-        routes.sort(key=lambda one: -mean_auroc(truth_on_val, self.scores(one[0], one[1], "val")))
-        finalists = {"test": ([*heads, *routes], routes), TRAIN_ALONE: ([first, *rivals, *routes[:1]], routes[:1])}
-        for part, (fits, _) in finalists.items():
+        heads, truth_on_val = [*self.best(), self.alone(), *rivals], self.truth("val")[0]
+        spoken = sorted(self.routes(), key=lambda one: -mean_auroc(truth_on_val, self.scores(one[0], one[1], "val")))[:1]
+        first = heads[0]
+        finalists = {"test": [*heads, *spoken], TRAIN_ALONE: [first, *rivals, *spoken]}
+        for part, fits in finalists.items():
             self.run(fits, part, jobs)
         self.run(self._trained(first[0]), "test", jobs)
         result = Result("test")
         truth, groups = self.truth("test")
-        for part, (fits, spoken) in finalists.items():
+        for part, fits in finalists.items():
             self._add(result, part, fits)
             for one in (first, *spoken):
-                for other in rivals if one in spoken else [each for each in fits if each not in (first, *spoken)]:
+                others = [first, *rivals] if one in spoken else [each for each in fits if each not in (first, *spoken)]
+                for other in others:
                     for metric in ("auroc", "accuracy"):
                         gap = paired(METRICS[metric], truth, self.scores(*one, part), self.scores(*other, part), groups)
                         words = f"{self._words(*one)} minus {self._words(*other)}{_fitted(part)}"

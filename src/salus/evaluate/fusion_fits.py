@@ -56,8 +56,6 @@ class TaskRecipe:
     """Its share in what is wanted."""
     route: RouteBudget | None = None
     """Of the finalists' way through the language model; None: heads alone are compared."""
-    route_members: int | None = None
-    """Networks whose mean teaches that way; None: as many as the budget's."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class Bench:
 
     def _path(self, wanted: Fit) -> Path:
         own = asdict(self.recipe.tasks[wanted.task])
-        route, teachers, _ = own.pop("route"), own.pop("route_members"), own.pop("systems")
+        route, _ = own.pop("route"), own.pop("systems")
         made_of: list[Any] = [asdict(wanted), self._features(wanted.task)]
         kind, _, name = wanted.model.partition(" ")
         if kind != "rival":
@@ -137,7 +135,6 @@ class Bench:
             made_of += [file_hash(Path(str(one.__file__))) for one in (fusion_rivals, mogonet)]
         if kind == "route":
             made_of += [route, self.recipe.backbone, file_hash(Path(fusion_route.__file__))]
-            made_of += [teachers] if teachers else []
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:20]
         return self.work / "fits" / f"{key}.npz"
 
@@ -227,8 +224,7 @@ class Bench:
         if kind == "route":
             assert own.route is not None
             reader = self._read_by(fusion_task(wanted.task).options)
-            budget = replace(own.budget, members=own.route_members or own.budget.members)
-            routed = fit_route(reader, fitted, {**own.settings, "strategy": name}, budget, own.route, seed=wanted.seed)
+            routed = fit_route(reader, fitted, {**own.settings, "strategy": name}, own.budget, own.route, seed=wanted.seed)
             return {whole: routed.probabilities(scored)}, routed.parameters
         made = fit_members(fitted, {**own.settings, "strategy": name}, own.budget, options=options, seed=wanted.seed)
         answers = {whole: made.probabilities(scored)}

@@ -1,7 +1,8 @@
 """Fusion through the language model: a fitted fuser's tokens stand before the question, and the frozen model's choice is the answer.
 
-Takes token sets with their questions; gives probabilities of the options, calibrated on patients who were held out. Shapes: B batch,
-T tokens of a sequence, O options, D the language model's width.
+The fuser is fitted with a head and then stays as it is; what turns its vectors into tokens learns to make the language model say what the
+head says. Takes token sets with their questions; gives probabilities of the options, calibrated on patients who were held out. Shapes:
+B batch, T tokens of a sequence, O options, D the language model's width, P a fuser's pooled width.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -20,8 +21,9 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from salus.errors import ConfigError
-from salus.fuse.fit import Budget, Ensemble, fit_members, parted
-from salus.fuse.fuser import Fused
+from salus.fuse.fit import Budget, Ensemble, Fitted, fit_members, parted
+from salus.fuse.fuser import Fused, Present
+from salus.fuse.parts import scaled
 from salus.fuse.token_sets import TokenSets
 from salus.reason import prompt
 from salus.reason.backbone import Piece
@@ -33,6 +35,9 @@ CALIBRATION_PENALTY = 1e-3
 CALIBRATION_SHARE = 0.1
 """Of the patients, who have no part in the fit."""
 SCORED_AT_ONCE = 64
+SUMMARY_TOKENS = 4
+CERTAINTY = 1e-4
+"""Least probability of the head that is repeated: the language model is not driven further."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,50 @@ class RouteBudget:
     """How a fitted fuser is taught to speak to the language model: the same for every strategy of a comparison."""
 
     steps: int = 60
-    batch_size: int = 16
-    lr: float = 5e-4
+    batch_size: int = 8
+    lr: float = 3e-3
     """Peak; linear warm-up over a tenth of the steps, then cosine to a tenth."""
     weight_decay: float = 0.01
-    teacher_weight: float = 0.7
-    """Share of the probabilities of the fuser's own head in what is wanted; the rest is the right answer."""
+
+
+class Speaker(nn.Module):
+    """Fitted networks whose vectors stand before the question: the first one's tokens, then a few made of all their pooled vectors.
+
+    `s = W [norm(p_1); …; norm(p_K)]` for K networks, s (B, 4, D). What their heads read is frozen; `W` and the first one's projections
+    into the language model learn. Cost: 4·D·K·P numbers. Source: matching logits, Ba and Caruana 2014 (arXiv 1312.6184, section 2.2).
+    """
+
+    def __init__(self, members: Sequence[Fitted], example: tuple[Mapping[str, Present], int], width: int, token_rms: float) -> None:
+        super().__init__()
+        self.fusers = nn.ModuleList(one.fuser for one in members)
+        self.token_rms = token_rms
+        fused = [_freeze(one, example) for one in members]
+        self.summary = nn.Linear(sum(one.pooled.shape[1] for one in fused), SUMMARY_TOKENS * width)
+
+    def forward(self, present: Mapping[str, Present], batch_size: int) -> Fused:
+        """Return the batch fused, with the tokens of the pooled vectors last."""
+        each = [fuser(present, batch_size) for fuser in self.fusers]
+        pooled = [functional.layer_norm(one.pooled, one.pooled.shape[1:]) for one in each]
+        said = scaled(self.summary(torch.cat(pooled, -1)).view(batch_size, SUMMARY_TOKENS, -1), self.token_rms)
+        first: Fused = each[0]
+        return replace(
+            first,
+            tokens=torch.cat([first.tokens, said], 1),
+            mask=torch.cat([first.mask, first.mask.new_ones(batch_size, SUMMARY_TOKENS)], 1),
+            modality=(*first.modality, *[""] * SUMMARY_TOKENS),
+            position=(*first.position, *[-1] * SUMMARY_TOKENS),
+        )
+
+
+def _freeze(fitted: Fitted, example: tuple[Mapping[str, Present], int]) -> Fused:
+    """Freeze all that a network's head reads; what only makes tokens goes on learning."""
+    fitted.fuser.eval()
+    fused: Fused = fitted.fuser(*example)
+    learned = [one for one in fitted.fuser.parameters() if one.requires_grad]
+    read = torch.autograd.grad(fitted.head(fused).sum(), learned, allow_unused=True)
+    for one, gradient in zip(learned, read, strict=True):
+        one.requires_grad_(gradient is None)
+    return fused
 
 
 class OptionReader:
@@ -100,7 +143,7 @@ class Routed:
     slope: Tensor
     bias: Tensor
     parameters: int
-    """Numbers that were learned; the language model's are not among them."""
+    """Of the networks and what speaks for them; the language model's are not among them."""
 
     @torch.no_grad()
     def probabilities(self, sets: TokenSets) -> NDArray[np.float64]:
@@ -118,7 +161,7 @@ def fit_route(
         reader: the language model and the options.
         sets: standardised, with the words of each question.
         settings: `strategy` and its settings.
-        budget: of the first fit, whose head is the teacher.
+        budget: of the first fit, whose heads are the teacher.
         route: of the second.
         seed: of everything that is drawn.
 
@@ -131,34 +174,34 @@ def fit_route(
     settings = {"token_rms": backbone.token_rms(), **settings}
     training, held = parted(sets, CALIBRATION_SHARE, seed)
     taught = fit_members(training, settings, budget, options=len(reader.options), seed=seed, width=backbone.width)
-    fuser = taught.members[0].fuser
-    wanted = _wanted(taught, training, len(reader.options), route.teacher_weight)
-    _teach(reader, fuser, training, wanted, route, seed=seed)
-    fuser.eval()
-    with torch.no_grad():
-        scores = _scores(reader, fuser, held)
-    slope, bias = calibrated(scores, torch.from_numpy(held.answers))
-    return Routed(reader, fuser, slope, bias, sum(one.numel() for one in fuser.parameters() if one.requires_grad))
-
-
-def _wanted(taught: Ensemble, training: TokenSets, options: int, share: float) -> Tensor:
-    right = torch.from_numpy(np.eye(options, dtype=np.float32)[training.answers] if training.wanted is None else training.wanted)
-    return share * torch.from_numpy(taught.probabilities(training)).float() + (1 - share) * right
-
-
-def _teach(reader: OptionReader, fuser: nn.Module, training: TokenSets, wanted: Tensor, route: RouteBudget, *, seed: int) -> None:
     torch.manual_seed(seed)
-    fuser.train()
-    learned = [one for one in fuser.parameters() if one.requires_grad]
+    few = np.arange(min(len(training), 2))
+    speaker = Speaker(taught.members, (training.batch(few), len(few)), backbone.width, backbone.token_rms()).eval()
+    _teach(reader, speaker, training, _said(taught, training), route, seed=seed)
+    with torch.no_grad():
+        scores = _scores(reader, speaker, held)
+    slope, bias = calibrated(scores, torch.from_numpy(held.answers))
+    return Routed(reader, speaker, slope, bias, sum(one.numel() for one in speaker.parameters()))
+
+
+def _said(taught: Ensemble, sets: TokenSets) -> Tensor:
+    """Return (n, O) what the heads say, as logits with mean 0."""
+    return _centred(torch.from_numpy(taught.probabilities(sets)).float().clamp(CERTAINTY, 1 - CERTAINTY).log())
+
+
+def _centred(logits: Tensor) -> Tensor:
+    return logits - logits.mean(-1, keepdim=True)
+
+
+def _teach(reader: OptionReader, speaker: Speaker, training: TokenSets, said: Tensor, route: RouteBudget, *, seed: int) -> None:
+    """Bring the language model's logits of the options to what the heads say; without dropout, for the heads' answers have none."""
+    learned = [one for one in speaker.parameters() if one.requires_grad]
     optimiser = torch.optim.AdamW(learned, lr=route.lr, weight_decay=route.weight_decay)
-    batches = _batches(len(training), route, np.random.default_rng(seed))
-    for step, rows in enumerate(batches):
+    for step, rows in enumerate(_batches(len(training), route, np.random.default_rng(seed))):
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, route)
-        fused: Fused = fuser(training.batch(rows), len(rows))
-        scores = reader.logits(fused, [training.asked[row] for row in rows])
-        loss = -(wanted[rows] * scores.log_softmax(-1)).sum(-1).mean()
-        loss = loss if fused.loss is None else loss + fused.loss
+        scores = reader.logits(speaker(training.batch(rows), len(rows)), [training.asked[row] for row in rows])
+        loss = functional.mse_loss(_centred(scores), said[rows])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(learned, CLIP_NORM)
