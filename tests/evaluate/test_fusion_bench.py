@@ -116,6 +116,9 @@ def test_the_command_writes_results_and_page(asked: list[str], tmp_path: Path, c
     assert {"command", "commit", "recipe_hash", "rows", "notes"} <= set(tree) and out.with_suffix(".html").read_text().startswith("<!")
     assert all(row["low"] <= row["value"] <= row["high"] and row["n"] == 60 for row in tree["rows"] if row["metric"] == "auroc")
     assert cli.main(["bench", "fusion", str(file), "strategies=[sum]", *words]) == 1 and "Cannot load 'sum'" in capsys.readouterr().err
+    assert cli.main(["bench", "fusion", str(file), "--tasks", "rosmap", *words]) == 0 and "0 fits were run" in capsys.readouterr().out
+    assert cli.main(["bench", "fusion", str(file), "--tasks", "rosmap,icu", *words]) == 1
+    assert "Cannot compare on icu: the recipe has rosmap." in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"Cannot compare fusion on 'x': there are .*rosmap"):
         fusion_task("x")
 

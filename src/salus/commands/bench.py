@@ -7,7 +7,7 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from salus.commands.bench_shots import run_shots
 from salus.commands.loading import base_model_folder, data_folder, load_named_model, open_quietly
 from salus.commands.showing import progress_bars
 from salus.config import read_settings, settings_hash
+from salus.errors import ConfigError
 from salus.evaluate.alignment_bench import AlignmentRecipe
 from salus.evaluate.alignment_rows import bench_alignment
 from salus.evaluate.alignment_sets import BaseModel
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder of the cohorts (default: $SALUS_DATA)")
     parser.add_argument("--test", action="store_true", help="measure the finalists on test too; once, when nothing is left to choose")
     parser.add_argument("--jobs", type=int, default=1, help="fusion: processes that fit at once (default: 1)")
+    parser.add_argument("--tasks", help="fusion: these of the recipe alone, joined by commas (default: all)")
     parser.add_argument("--work", type=Path, help="folder of what is done already (default: runs/KIND)")
     parser.add_argument("--out", type=Path, help="result file (default: results/KIND.json; of shots, in-context.json)")
 
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare; return 0.
 
     Raises:
-        ConfigError: the recipe is wrong, or there is no data folder.
+        ConfigError: the recipe is wrong, lacks a task that was named, or there is no data folder.
         MissingExtra: scikit-learn is not installed.
     """
     if args.kind == "shots":
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fusion(args: argparse.Namespace) -> int:
-    recipe = read_settings(FusionRecipe, args.recipe, args.overrides)
+    recipe = _of_tasks(read_settings(FusionRecipe, args.recipe, args.overrides), args.tasks)
     data = data_folder(args.data)
     console = Console(highlight=False)
     with progress_bars(console) as progress:
@@ -71,6 +73,15 @@ def _fusion(args: argparse.Namespace) -> int:
     _write(args, console, recipe, sorted(folders), results=results, overview="auroc")
     console.print(f"{bench.fitted} fits were run, the others had been kept. Results: {args.out}\nPage: {args.out.with_suffix('.html')}")
     return 0
+
+
+def _of_tasks(recipe: FusionRecipe, names: str | None) -> FusionRecipe:
+    """Return a recipe of some of its tasks, in their order."""
+    wanted = [name.strip() for name in names.split(",")] if names else list(recipe.tasks)
+    if unknown := sorted(set(wanted) - set(recipe.tasks)):
+        known = ", ".join(recipe.tasks)
+        raise ConfigError(f"Cannot compare on {', '.join(unknown)}: the recipe has {known}. Name some of these in --tasks.")
+    return replace(recipe, tasks={name: own for name, own in recipe.tasks.items() if name in wanted})
 
 
 def _alignment(args: argparse.Namespace) -> int:
