@@ -75,6 +75,24 @@ def test_wrong_usage_is_status_2(words: list[str], text: str, capsys: pytest.Cap
     assert left.value.code == 2 and text in capsys.readouterr().err
 
 
+def test_settings_may_stand_before_and_after_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    given: list[list[str]] = []
+
+    def read(_kind: object, _path: Path, overrides: list[str]) -> None:
+        given.append(overrides)
+        raise ConfigError("enough")
+
+    for name in ("bench", "train"):
+        monkeypatch.setattr(registry.load("salus.commands", name), "read_settings", read)
+    assert run(capsys, "bench", "fusion", "r.yaml", "seeds=[0]", "--jobs", 2, "tasks.rosmap.budget.epochs=3", "name=a b")[0] == 1
+    assert run(capsys, "train", "r.yaml", "--work", "w", "seed=1")[0] == 1
+    assert given == [["seeds=[0]", "tasks.rosmap.budget.epochs=3", "name=a b"], ["seed=1"]]
+    for words in ("bench fusion r.yaml --jobs 2 seeds", "inspect one --json a=b", "train r --work w -x=1"):
+        with pytest.raises(SystemExit) as left:
+            cli.main(words.split())
+        assert left.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", registry.names("salus.commands"))
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:

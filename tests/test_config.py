@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,18 @@ def test_a_wrong_recipe_says_what_to_mend(tmp_path: Path, old: str, new: str, te
     with pytest.raises(ConfigError) as found:
         read_settings(Recipe, path)
     assert str(found.value) == f"Cannot read settings '{path}': {text}"
+
+
+def test_one_value_where_a_list_is_wanted_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Listed:
+        seeds: tuple[int, ...]
+
+    assert settings_from(Listed, {"seeds": [1, 2]}, "x").seeds == (1, 2)
+    with pytest.raises(ConfigError) as found:
+        settings_from(Listed, {"seeds": 5}, "x")
+    words = "a value has the wrong type, 'int' object is not iterable. Write a list as [1, 2]."
+    assert str(found.value) == f"Cannot read settings 'x': {words}"
 
 
 def test_a_key_like_no_other_lists_what_is_known(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 import threading
@@ -23,7 +24,7 @@ HELP = {
     "demo": "make a sample patient and ask about it",
     "train": "make a model from a recipe",
     "evaluate": "measure a model on its tasks, with intervals",
-    "bench": "compare fusion strategies on the same patients, with equal budgets",
+    "bench": "compare fusion strategies, alignment or solved cases on the same patients, with equal budgets",
     "cases": "make an index of solved cases, to be shown beside a question",
     "store": "keep patients' files sealed by a key for each patient: put, get, verify, forget",
     "index": "write one row for each item of every patient, in Parquet",
@@ -31,6 +32,8 @@ HELP = {
     "plugins": "list installed modalities, readers and tasks",
 }
 """One line for each built-in command, so that help needs no import; a plug-in command shows its name."""
+SETTING = re.compile(r"\w[\w.-]*=")
+"""How a setting over a recipe's begins."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,4 +95,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         )
         if name == chosen:
             registry.load("salus.commands", name).add_arguments(command)
-    return parser.parse_args(arguments)
+    parsed, left = parser.parse_known_args(arguments)
+    if left and not (hasattr(parsed, "overrides") and all(SETTING.match(word) for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:  # settings after an option: argparse gives them to nobody (github.com/python/cpython/issues/58399)
+        parsed.overrides = [*parsed.overrides, *left]
+    return parsed

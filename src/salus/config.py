@@ -62,6 +62,8 @@ def settings_from(kind: type[Settings], tree: Mapping[str, Any], where: str) -> 
         raise ConfigError(f"Cannot read settings '{where}': unknown key {key!r}.{hint}") from None
     except dacite.DaciteError as error:
         raise ConfigError(f"Cannot read settings '{where}': {error}. Mend that key.") from None
+    except TypeError as error:  # one value where several are wanted, or a key that is no text
+        raise ConfigError(f"Cannot read settings '{where}': a value has the wrong type, {error}. Write a list as [1, 2].") from None
 
 
 def _number(value: Any) -> float:
