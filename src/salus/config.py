@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from math import isinf
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -77,6 +78,63 @@ def _words(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):  # a word alone would become its letters
         raise dacite.WrongTypeError(field_type=list, value=value)
     return tuple(value)
+
+
+def refuse_outside(settings: Any, limits: Mapping[str, tuple[float, float]], where: str) -> None:
+    """Refuse a number that lies outside its limits, before anything is computed with it.
+
+    Args:
+        settings: holds a field of each name.
+        limits: name → least and most, both allowed.
+        where: of the settings, for the message.
+
+    Raises:
+        ConfigError: names the first.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Tiny:
+        ...     steps: int = 0
+        >>> refuse_outside(Tiny(3), {"steps": (1, 9)}, "tiny")
+        >>> refuse_outside(Tiny(0), {"steps": (1, 9)}, "tiny")
+        Traceback (most recent call last):
+        ...
+        salus.errors.ConfigError: Cannot use tiny: steps is 0. Give 1 to 9.
+    """
+    for name, (least, most) in limits.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            raise ConfigError(f"Cannot use {where}: {name} is {value:g}. Give {least:g} {'or more' if isinf(most) else f'to {most:g}'}.")
+
+
+def refuse_empty(settings: Any, names: Sequence[str], where: str) -> None:
+    """Refuse a list without an entry, or with one twice.
+
+    Args:
+        settings: holds a field of each name.
+        names: of the lists.
+        where: of the settings, for the message.
+
+    Raises:
+        ConfigError: names the first.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Tiny:
+        ...     seeds: tuple[int, ...] = ()
+        >>> refuse_empty(Tiny((0, 0)), ["seeds"], "tiny")
+        Traceback (most recent call last):
+        ...
+        salus.errors.ConfigError: Cannot use tiny: 0 is twice in seeds. Give it once.
+    """
+    for name in names:
+        entries = list(getattr(settings, name))
+        if not entries:
+            raise ConfigError(f"Cannot use {where}: {name} is empty. Give at least one.")
+        if twice := [one for one in entries if entries.count(one) > 1]:
+            raise ConfigError(f"Cannot use {where}: {twice[0]} is twice in {name}. Give it once.")
 
 
 def settings_hash(settings: Any) -> str:

@@ -131,6 +131,7 @@ def test_binding_searches_the_pair_that_was_never_trained(asked: list[str], tmp_
 
 @given(groups=st.lists(st.sampled_from("abcdefgh"), min_size=4), folds=st.integers(2, 4))
 def test_a_patient_is_in_one_fold_and_every_row_once(groups: list[str], folds: int) -> None:
+    folds = min(folds, len(set(groups)))
     parts = folds_by_group(groups, folds)
     assert sorted(row for _, left in parts for row in left.tolist()) == list(range(len(groups)))
     for fitted, left in parts:
@@ -158,6 +159,26 @@ def test_joined_rows_pad_to_the_longer(asked: list[str]) -> None:
     assert both.sets.modalities["text"].values.shape[:2] == (90, 5)
     assert both.sets.modalities["text"].mask.sum() == first.sets.modalities["text"].mask.sum() + text.mask.sum()
     assert both.units["text"] == first.units["text"] + second.units["text"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"seeds": ()}, "Cannot use recipe 'made': seeds is empty. Give at least one."),
+        ({"tasks": {}}, "Cannot use recipe 'made': tasks is empty. Give at least one."),
+        ({"folds": 1}, "Cannot use recipe 'made': folds is 1. Give 2 or more."),
+        ({"folds": 1000}, "Cannot make 1000 folds of 20 patients. Set folds to 20 at most."),
+        ({"tasks": {"pair": AlignTaskRecipe({"sphre": 4})}}, "Cannot read settings 'tasks.pair.aligner': unknown key 'sphre'. Did"),
+        ({"tasks": {"pair": AlignTaskRecipe({"start": "x"})}}, "Cannot use tasks.pair.aligner: 'start' is what is compared. Leave it out."),
+        ({"tasks": {"pair": AlignTaskRecipe({"sphere": 0})}}, "Cannot use tasks.pair.aligner: sphere is 0. Give 1 or more."),
+        ({"tasks": {"pair": AlignTaskRecipe({}, AlignBudget(chunk=0))}}, "Cannot use tasks.pair.budget: chunk is 0. Give 1 or more."),
+    ],
+)
+def test_what_could_not_be_run_is_refused(asked: list[str], tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    wanted = replace(recipe("pair"), **changed)
+    with pytest.raises(ConfigError) as found:
+        bench_alignment(wanted, tmp_path, tmp_path, model=MODEL, reads_test=False, progress=lambda _words, _share: None)
+    assert str(found.value).startswith(words)
 
 
 def test_an_unknown_task_is_refused() -> None:

@@ -129,6 +129,24 @@ def test_accuracy_and_votes_by_hand(model: SalusModel, tmp_path: Path) -> None:
     assert ranked.votes(24).tolist() == [0.25] * 3
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"shots": ()}, "Cannot use recipe 'tiny': shots is empty. Give at least one."),
+        ({"shots": (0,)}, "Cannot use recipe 'tiny': shots is [0]. Give numbers of cases, such as [0, 1, 2]."),
+        ({"ways": ()}, "Cannot use recipe 'tiny': ways is empty. Give at least one."),
+        ({"tasks": {}}, "Cannot use recipe 'tiny': tasks is empty. Give at least one."),
+        ({"draws": 0}, "Cannot use recipe 'tiny': draws is 0. Give 1 or more."),
+        ({"tasks": {"made-up": ShotsTask(0)}}, "Cannot use tasks.made-up: questions is 0. Give 2 or more."),
+        ({"tasks": {"x": ShotsTask(9)}}, "Cannot load 'x' from salus.tasks: no plug-in has that name. Installed: "),
+    ],
+)
+def test_what_could_not_be_run_is_refused(model: SalusModel, tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        bench_shots(replace(RECIPE, **changed), model, tmp_path, tmp_path, progress=quiet)
+    assert str(found.value).startswith(words)
+
+
 def test_the_command_writes_results_and_a_page(
     tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from salus.config import settings_from
+from salus.config import refuse_empty, refuse_outside, settings_from
+from salus.errors import ConfigError
 from salus.evaluate.alignment_sets import BaseModel, joined_rows, kept_pair_sets, kept_prompts, sets_key
 from salus.evaluate.alignment_tasks import Progress, alignment_task
 from salus.evaluate.rows import file_hash
@@ -29,6 +31,9 @@ from salus.fuse.align.pairs import PairSets, search_of
 from salus.fuse.align.retrieval import Ranked, ranked
 from salus.fuse.align.zero_shot import zero_shot
 
+OF_ALIGNER = {"sphere": (1, inf), "hidden": (0, 0), "components": (1, inf), "ridge": (0, inf), "dropout": (0, 0.99), "noise": (0, inf)}
+"""Limits; projectors that start where pairs correlate are linear."""
+OF_BUDGET = {"steps": (1, inf), "batch_size": (2, inf), "chunk": (1, inf), "lr": (1e-9, inf), "weight_decay": (0, inf)}
 FIELDS = ("above", "tied", "best", "right", "gallery")
 Arrays = dict[str, NDArray[Any]]
 
@@ -191,11 +196,16 @@ def searched(aligner: Aligner, rows: PairSets, query: str, gallery: str) -> tupl
 def folds_by_group(groups: Sequence[str], folds: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return (fitted, left out) rows of each fold; a patient is in one fold, the same folds for every seed and loss.
 
+    Raises:
+        ConfigError: there are more folds than patients.
+
     Example:
         >>> [left.tolist() for _, left in folds_by_group(["a", "b", "a"], 2)]
         [[0, 2], [1]]
     """
     names = np.random.default_rng(0).permutation(np.unique(groups))
+    if folds > len(names):
+        raise ConfigError(f"Cannot make {folds} folds of {len(names)} patients. Set folds to {len(names)} at most.")
     made = []
     for part in np.array_split(names, folds):
         is_left = np.isin(groups, part)
@@ -216,6 +226,24 @@ def setups_of(task_name: str) -> list[tuple[str, tuple[Pair, ...], tuple[Pair, .
         left = [name for name in task.anchors if name != anchor]
         made.append((f"bound by {anchor}", tuple((anchor, name) for name in left), ((left[0], left[1]),)))
     return made
+
+
+def refuse_unfit(recipe: AlignmentRecipe) -> None:
+    """Refuse a recipe that could not be run to its end, before the first fit.
+
+    Raises:
+        ConfigError: a list is empty, a task or setting is unknown, or a number makes no sense.
+    """
+    refuse_empty(recipe, ("seeds", "tasks"), f"recipe {recipe.name!r}")
+    refuse_outside(recipe, {"folds": (2, inf), "hardness": (0, inf), "knowledge_share": (0, 1)}, f"recipe {recipe.name!r}")
+    for name, own in recipe.tasks.items():
+        where = f"tasks.{name}"
+        task = alignment_task(name)
+        if taken := {"widths", "start"} & set(own.aligner):
+            raise ConfigError(f"Cannot use {where}.aligner: {sorted(taken)[0]!r} is what is compared. Leave it out.")
+        config = settings_from(AlignerConfig, {**own.aligner, "widths": dict.fromkeys(task.modalities, 1)}, f"{where}.aligner")
+        refuse_outside(config, OF_ALIGNER, f"{where}.aligner")
+        refuse_outside(own.budget, OF_BUDGET, f"{where}.budget")
 
 
 def one_thread() -> None:

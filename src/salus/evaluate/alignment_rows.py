@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from salus.evaluate.alignment_bench import AlignBench, AlignDone, AlignFit, AlignmentRecipe, one_thread, setups_of
+from salus.evaluate.alignment_bench import AlignBench, AlignDone, AlignFit, AlignmentRecipe, one_thread, refuse_unfit, setups_of
 from salus.evaluate.alignment_sets import BaseModel
 from salus.evaluate.alignment_tasks import Progress, alignment_task
 from salus.evaluate.rows import Result, Role
@@ -197,12 +197,11 @@ def bench_alignment(
         progress: called with words and a share of 1.
 
     Raises:
-        ConfigError: a task is unknown.
+        ConfigError: a task or setting is unknown, or a number makes no sense.
         ModelError: the weights of the sentence network are not on this machine.
     """
     one_thread()
-    for name in recipe.tasks:
-        alignment_task(name)
+    refuse_unfit(recipe)
     bench = AlignBench(recipe, data, work, model=model, progress=progress)
     results = []
     for name in recipe.tasks:

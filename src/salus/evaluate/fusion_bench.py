@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from salus import registry
+from salus.evaluate.fusion_checks import refuse_unfit
 from salus.evaluate.fusion_fits import Bench, Fit, FusionRecipe, Modalities, subsets
 from salus.evaluate.fusion_tasks import FusionTask, Progress, fusion_task
 from salus.evaluate.overview import WORDS_OF_ONE
@@ -283,11 +283,10 @@ def bench_fusion(
         jobs: processes that fit at once, one thread each.
 
     Raises:
-        ConfigError: a task or strategy has no plug-in.
+        ConfigError: the recipe could not be run to its end (`salus.evaluate.fusion_checks`).
         MissingExtra: scikit-learn is not installed.
     """
-    for name in recipe.strategies:
-        registry.load("salus.fusers", name)
+    refuse_unfit(recipe, reads_test=reads_test)
     torch.set_num_threads(1)  # small networks: more threads are slower
     bench = Bench(recipe, data, work, progress)
     results = []

@@ -45,18 +45,28 @@ def haim_boosting(fitted: TokenSets, scored: TokenSets, seed: int) -> Floats:
     return _classified("gradient_boosting", pooled(fitted), pooled(scored), fitted.answers, seed)
 
 
+def mogonet_checkout() -> Path:
+    """Return the folder of MOGONET's authors' code, which `SALUS_MOGONET` names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    checkout = Path(os.environ.get(MOGONET, ""))
+    if not (checkout / "train_test.py").is_file():
+        raise ConfigError(
+            f"Cannot run the rival mogonet: {MOGONET} names no checkout of it. Run {MOGONET_ORIGIN} and set {MOGONET} to its folder, "
+            "or leave mogonet out of the recipe's rivals and systems."
+        )
+    return checkout
+
+
 def mogonet(fitted: TokenSets, scored: TokenSets, seed: int) -> Floats:
     """Return (n, O) of MOGONET, run with its authors' code from the checkout that `SALUS_MOGONET` names.
 
     Raises:
         ConfigError: there is no checkout, or it fails.
     """
-    checkout = Path(os.environ.get(MOGONET, ""))
-    if not (checkout / "train_test.py").is_file():
-        raise ConfigError(
-            f"Cannot run the rival mogonet: {MOGONET} names no checkout of it. Run {MOGONET_ORIGIN} and set {MOGONET} to its folder, "
-            "or leave mogonet out of the recipe's rivals."
-        )
+    checkout = mogonet_checkout()
     arrays = {f"fitted/{at}": one.values[:, 0] for at, one in enumerate(fitted.modalities.values())}
     arrays |= {f"scored/{at}": one.values[:, 0] for at, one in enumerate(scored.modalities.values())}
     with tempfile.TemporaryDirectory() as folder:

@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from salus import registry
 from salus.batch import LanguageExample, encoded_record, fused_batch
+from salus.config import refuse_empty, refuse_outside
 from salus.errors import ConfigError
 from salus.evaluate.rows import Result
 from salus.evaluate.suite import within_site_auroc
@@ -283,9 +285,16 @@ def bench_shots(recipe: ShotsRecipe, model: SalusModel, data: Path, work: Path, 
         progress: called with words and a share of 1.
 
     Raises:
-        ConfigError: a task has no plug-in, no data or no options.
+        ConfigError: a list is empty, a number makes no sense, or a task has no plug-in, no data or no options.
         MissingExtra: FAISS is not installed.
     """
+    refuse_empty(recipe, ("shots", "ways", "tasks"), f"recipe {recipe.name!r}")
+    refuse_outside(recipe, {"draws": (1, inf)}, f"recipe {recipe.name!r}")
+    if min(recipe.shots) < 0 or max(recipe.shots) == 0:
+        raise ConfigError(f"Cannot use recipe {recipe.name!r}: shots is {list(recipe.shots)}. Give numbers of cases, such as [0, 1, 2].")
+    for name, wanted in recipe.tasks.items():
+        registry.load("salus.tasks", name)
+        refuse_outside(wanted, {"questions": (2, inf)}, f"tasks.{name}")
     result, embedder = Result("val"), FusedEmbedder(model)
     for name, wanted in recipe.tasks.items():
         task = cast(Task, registry.load("salus.tasks", name))
