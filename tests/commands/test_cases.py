@@ -79,4 +79,5 @@ def test_what_cannot_be_used_is_one_line(site: Path, model: Path, capsys: pytest
 
 def test_without_data_the_task_is_named(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "cases", "icu-death", "--out", "x", "--data", site)
-    assert status == 1 and err == f"salus: Cannot read task 'icu-death': there is no 'icu_physionet2012' in '{site}'. Set SALUS_DATA.\n"
+    said = f"Cannot read task 'icu-death': there is no 'icu_physionet2012' in '{site}'. Give --data FOLDER, or set SALUS_DATA."
+    assert status == 1 and err == f"salus: {said}\n"

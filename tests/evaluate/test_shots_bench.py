@@ -105,6 +105,17 @@ def test_what_was_scored_is_kept(model: SalusModel, tmp_path: Path, monkeypatch:
     assert set(kept) == {"0", *(f"{way}, {number}" for way in ("similar", "random") for number in (1, 2, 4)), *balanced}
 
 
+def test_two_benches_of_one_folder_keep_each_others_scores(model: SalusModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = build_cases(model, TASK, TASK.read(tmp_path, "train"), FusedEmbedder(model), progress=quiet)
+    one, other = (shots_bench.Bench(model, TASK, index, RECIPE, tmp_path, quiet) for _ in range(2))
+    monkeypatch.setattr(shots_bench.Bench, "_one", lambda *_: [0.0, -1.0])
+    for bench in (one, other):
+        bench.asked += shots_bench.asked_of(model, TASK, TASK.read(tmp_path, "val")[:2], FusedEmbedder(model))
+    one.scored("similar", 1)
+    other.scored("similar", 2)
+    assert set(json.loads(one.path.read_text())) == {"similar, 1", "similar, 2"}
+
+
 def test_questions_are_drawn_by_the_seed_and_evenly_where_asked() -> None:
     pool = examples(0, 40)
     drawn = questions_of(pool, ShotsTask(12, evenly=True), 1)

@@ -7,8 +7,9 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from salus import __version__, registry
-from salus.commands.bench_shots import run_shots
-from salus.commands.loading import base_model_folder, data_folder, load_named_model, open_quietly
+from salus.commands.bench_shots import of_tasks, run_shots
+from salus.commands.loading import base_model_folder, data_folder, load_named_model, open_quietly, refuse_missing_cohorts
 from salus.commands.showing import progress_bars
 from salus.config import read_settings, settings_hash
 from salus.errors import ConfigError
@@ -28,8 +29,8 @@ from salus.evaluate.alignment_tasks import alignment_task
 from salus.evaluate.fusion_bench import bench_fusion
 from salus.evaluate.fusion_fits import FusionRecipe
 from salus.evaluate.fusion_tasks import fusion_task
-from salus.evaluate.page import decimals, interval, render_page
-from salus.evaluate.rows import Result, Row, commit, file_hash, tree_hash, write_result
+from salus.evaluate.page import decimals, interval, write_page
+from salus.evaluate.rows import Result, Row, commit, file_hash, refuse_unwritable, tree_hash, write_result
 
 KINDS = ("fusion", "alignment", "shots")
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder of the cohorts (default: $SALUS_DATA)")
     parser.add_argument("--test", action="store_true", help="measure the finalists on test too; once, when nothing is left to choose")
     parser.add_argument("--jobs", type=int, default=1, help="fusion: processes that fit at once (default: 1)")
-    parser.add_argument("--tasks", help="fusion: these of the recipe alone, joined by commas (default: all)")
+    parser.add_argument("--tasks", help="these of the recipe alone, joined by commas (default: all)")
     parser.add_argument("--work", type=Path, help="folder of what is done already (default: runs/KIND)")
     parser.add_argument("--out", type=Path, help="result file (default: results/KIND.json; of shots, in-context.json)")
 
@@ -52,48 +53,44 @@ def run(args: argparse.Namespace) -> int:
     """Compare; return 0.
 
     Raises:
-        ConfigError: the recipe is wrong, lacks a task that was named, or there is no data folder.
-        MissingExtra: scikit-learn is not installed.
+        ConfigError: the recipe is wrong, lacks a task that was named, there is no data folder, or a folder cannot be written to.
+        MissingExtra: scikit-learn or FAISS is not installed.
     """
+    args.work = args.work or Path("runs") / args.kind
+    args.out = args.out or Path("results") / ("in-context.json" if args.kind == "shots" else f"{args.kind}.json")
+    if args.jobs < 1 or (args.jobs > 1 and args.kind != "fusion"):
+        what = "Give 1 or more." if args.jobs < 1 else f"The bench of {args.kind} runs in one process. Leave --jobs out."
+        raise ConfigError(f"Cannot use --jobs {args.jobs}. {what}")
+    refuse_unwritable(args.out, args.work)
     if args.kind == "shots":
         console = Console(highlight=False)
         _show(console, run_shots(args, console))
         return 0
-    args.work, args.out = args.work or Path("runs") / args.kind, args.out or Path("results") / f"{args.kind}.json"
     return _alignment(args) if args.kind == "alignment" else _fusion(args)
 
 
 def _fusion(args: argparse.Namespace) -> int:
-    recipe = _of_tasks(read_settings(FusionRecipe, args.recipe, args.overrides), args.tasks)
-    data = data_folder(args.data)
+    recipe = of_tasks(read_settings(FusionRecipe, args.recipe, args.overrides), args.tasks)
+    data, folders = data_folder(args.data), {name: fusion_task(name).folders for name in recipe.tasks}
+    refuse_missing_cohorts(folders, data)
     console = Console(highlight=False)
     with progress_bars(console) as progress:
-        bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress, jobs=max(1, args.jobs))
-    folders = {folder for name in recipe.tasks for folder in fusion_task(name).folders}
-    _write(args, console, recipe, sorted(folders), results=results, overview="auroc")
+        bench, results = bench_fusion(recipe, data, args.work, reads_test=args.test, progress=progress, jobs=args.jobs)
+    _write(args, console, recipe, sorted(set(chain(*folders.values()))), results=results, overview="auroc")
     console.print(f"{bench.fitted} fits were run, the others had been kept. Results: {args.out}\nPage: {args.out.with_suffix('.html')}")
     return 0
 
 
-def _of_tasks(recipe: FusionRecipe, names: str | None) -> FusionRecipe:
-    """Return a recipe of some of its tasks, in their order."""
-    wanted = [name.strip() for name in names.split(",")] if names else list(recipe.tasks)
-    if unknown := sorted(set(wanted) - set(recipe.tasks)):
-        known = ", ".join(recipe.tasks)
-        raise ConfigError(f"Cannot compare on {', '.join(unknown)}: the recipe has {known}. Name some of these in --tasks.")
-    return replace(recipe, tasks={name: own for name, own in recipe.tasks.items() if name in wanted})
-
-
 def _alignment(args: argparse.Namespace) -> int:
-    recipe = read_settings(AlignmentRecipe, args.recipe, args.overrides)
+    recipe = of_tasks(read_settings(AlignmentRecipe, args.recipe, args.overrides), args.tasks)
     data, folder, console = data_folder(args.data), base_model_folder(), Console(highlight=False)
+    folders = {name: registry.load("salus.tasks", alignment_task(name).source).folders for name in recipe.tasks}
+    refuse_missing_cohorts(folders, data)
     model = BaseModel(file_hash(folder / "model.safetensors"), lambda: load_named_model(None, None))
     with progress_bars(console) as progress:
         asked = {"model": model, "reads_test": args.test, "progress": progress}
         bench, results = open_quietly(bench_alignment, recipe, data, args.work, **asked)
-    sources = {alignment_task(name).source for name in recipe.tasks}
-    folders = {folder for name in sources for folder in registry.load("salus.tasks", name).folders}
-    _write(args, console, recipe, sorted(folders), results=results)
+    _write(args, console, recipe, sorted(set(chain(*folders.values()))), results=results)
     console.print(f"{bench.fitted} fits were run, the others had been kept. Results: {args.out}\nPage: {args.out.with_suffix('.html')}")
     return 0
 
@@ -120,7 +117,7 @@ def _write(
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     write_result(tree, args.out)
-    args.out.with_suffix(".html").write_text(render_page(tree), encoding="utf-8")
+    write_page(tree, args.out)
     _show(console, rows)
 
 

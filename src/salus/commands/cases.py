@@ -9,9 +9,8 @@ from typing import cast
 from rich.console import Console
 
 from salus import registry
-from salus.commands.loading import data_folder, load_named_model
+from salus.commands.loading import data_folder, load_named_model, refuse_missing_cohorts
 from salus.commands.showing import progress_bars
-from salus.errors import ConfigError
 from salus.in_context import FusedEmbedder, build_cases
 from salus.task import Task
 
@@ -36,9 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """
     task = cast(Task, registry.load("salus.tasks", args.task))
     data = data_folder(args.data) if task.folders else args.data or Path()
-    for folder in task.folders:
-        if not (data / folder).exists():
-            raise ConfigError(f"Cannot read task {task.name!r}: there is no '{folder}' in '{data}'. Set SALUS_DATA.")
+    refuse_missing_cohorts({task.name: task.folders}, data)
     model = load_named_model(args.model, args.backbone)
     console = Console(highlight=False, soft_wrap=True)
     with progress_bars(console) as progress:

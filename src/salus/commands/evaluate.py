@@ -15,8 +15,8 @@ from rich.table import Table
 from salus import registry
 from salus.commands.loading import base_model_folder, data_folder, open_quietly
 from salus.commands.showing import progress_bars
-from salus.evaluate.page import decimals, interval, render_page
-from salus.evaluate.rows import Result, Row, write_result
+from salus.evaluate.page import decimals, interval, write_page
+from salus.evaluate.rows import Result, Row, refuse_unwritable, write_result
 from salus.evaluate.suite import WHAT_CHANGED, Suite, evaluate, task_of
 from salus.model import load_model
 from salus.task import SPLITS, Split
@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; return 0."""
+    """Evaluate; return 0.
+
+    Raises:
+        ConfigError: a task is unknown, its data are not there, or the results cannot be written.
+    """
+    refuse_unwritable(args.out)
     folder = args.model or base_model_folder()
     names = tuple(args.tasks.split(",")) if args.tasks else (*registry.names("salus.tasks"), WHAT_CHANGED)
     tasks = {name: task_of(name) for name in names}
@@ -51,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         def save(result: Result, changes: Sequence[Mapping[str, Any]]) -> None:
             tree = result.to_json(model, data, cohorts)
             write_result(tree, args.out)
-            args.out.with_suffix(".html").write_text(render_page(tree), encoding="utf-8")
+            write_page(tree, args.out)
             if changes:
                 what_changed.write_text(json.dumps(changes) + "\n", encoding="utf-8")
             rows[:] = result.rows

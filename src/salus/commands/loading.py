@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -67,3 +67,19 @@ def data_folder(given: Path | None) -> Path:
         what = "no folder is named" if named is None else f"'{named}' is not there"
         raise ConfigError(f"Cannot find the data: {what}. Give --data FOLDER, or set SALUS_DATA.")
     return named
+
+
+def refuse_missing_cohorts(folders: Mapping[str, Sequence[str]], data: Path) -> None:
+    """Refuse tasks whose cohorts are not there, before anything is read.
+
+    Args:
+        folders: task → names of its folders.
+        data: folder of the cohorts.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for task, own in folders.items():
+        for folder in own:
+            if not (data / folder).is_dir():
+                raise ConfigError(f"Cannot read task {task!r}: there is no '{folder}' in '{data}'. Give --data FOLDER, or set SALUS_DATA.")

@@ -23,7 +23,7 @@ from salus.config import refuse_empty, refuse_outside, settings_from
 from salus.errors import ConfigError
 from salus.evaluate.alignment_sets import BaseModel, joined_rows, kept_pair_sets, kept_prompts, sets_key
 from salus.evaluate.alignment_tasks import Progress, alignment_task
-from salus.evaluate.rows import file_hash
+from salus.evaluate.rows import file_hash, write_whole
 from salus.fuse import align
 from salus.fuse.align.aligner import Aligner, AlignerConfig
 from salus.fuse.align.fit import AlignBudget, AlignLoss, Pair, fit_aligner
@@ -144,12 +144,8 @@ class AlignBench:
         arrays, parameters = self._run(wanted)
         made = AlignDone(arrays, time.process_time() - began, parameters)
         self.fitted += 1
-        path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"seconds": made.seconds, "parameters": parameters, **asdict(wanted)}
-        part = path.with_name(f".{path.name}.part")
-        with part.open("wb") as stream:
-            np.savez_compressed(stream, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
-        part.replace(path)
+        about = np.array(json.dumps({"seconds": made.seconds, "parameters": parameters, **asdict(wanted)}))
+        write_whole(path, lambda stream: np.savez_compressed(stream, about=about, **arrays))  # type: ignore[arg-type]
         return made
 
     def _run(self, wanted: AlignFit) -> tuple[Arrays, int]:

@@ -14,7 +14,7 @@ import salus
 from salus import registry
 from salus.encode import sentence
 from salus.evaluate.alignment_tasks import Frozen, Progress, ZeroShot, alignment_task
-from salus.evaluate.rows import file_hash, tree_hash
+from salus.evaluate.rows import file_hash, tree_hash, write_whole
 from salus.fuse.align.pairs import PairSets
 from salus.fuse.align.zero_shot import filled
 from salus.fuse.token_sets import Tokens, TokenSets
@@ -58,7 +58,6 @@ def kept_pair_sets(
     paths = {split: folder / f"align-{name}-{split}-{key}.npz" for split in splits}
     wanted = [split for split, path in paths.items() if not path.exists()]
     if wanted:
-        folder.mkdir(parents=True, exist_ok=True)
         for split, rows in task.read(data, wanted, Frozen(model.load), progress).items():
             _save(rows, paths[split])
     return {split: _load(path, task.modalities) for split, path in paths.items()}
@@ -96,10 +95,7 @@ def _save(rows: PairSets, path: Path) -> None:
     arrays = {"answers": rows.sets.answers, "about": np.array(json.dumps(about))}
     for name, one in rows.sets.modalities.items():
         arrays |= {f"{name}.values": one.values, f"{name}.mask": one.mask, f"{name}.time_s": one.time_s}
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    part.replace(path)
+    write_whole(path, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
 
 
 def _load(path: Path, names: Sequence[str]) -> PairSets:
@@ -116,13 +112,9 @@ def kept_prompts(words: ZeroShot, folder: Path) -> list[Tokens]:
     made_of = json.dumps([words.templates, words.words, sentence.SHA256])
     path = folder / f"prompts-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.npz"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         embed = sentence.SentenceEmbedder()
         vectors = np.stack([embed(filled(words.templates, one)) for one in words.words])
-        part = path.with_name(f".{path.name}.part")
-        with part.open("wb") as stream:
-            np.savez_compressed(stream, vectors=vectors)
-        part.replace(path)
+        write_whole(path, lambda stream: np.savez_compressed(stream, vectors=vectors))
     with np.load(path, allow_pickle=False) as found:
         vectors = found["vectors"]
     shape = (vectors.shape[1], 1)

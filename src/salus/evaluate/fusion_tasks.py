@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from salus import registry
 from salus.errors import ConfigError
-from salus.evaluate.rows import file_hash, tree_hash
+from salus.evaluate.rows import file_hash, tree_hash, write_whole
 from salus.fuse.token_sets import Tokens, TokenSets
 from salus.task import Example, Split
 
@@ -92,7 +92,6 @@ def kept_sets(name: str, data: Path, folder: Path, splits: Sequence[Split], prog
     task = fusion_task(name)
     paths = {split: folder / f"{name}-{split}-{features_key(name, data)}.npz" for split in splits}
     if not all(path.exists() for path in paths.values()):
-        folder.mkdir(parents=True, exist_ok=True)
         for split, sets in task.read(data, splits, progress).items():
             _save(sets, paths[split])
     return {split: _load(path, task.modalities) for split, path in paths.items()}
@@ -102,10 +101,7 @@ def _save(sets: TokenSets, path: Path) -> None:
     arrays = {"answers": sets.answers, "groups": np.array(sets.groups), "asked": np.array(sets.asked, str)}
     for name, one in sets.modalities.items():
         arrays |= {f"{name}.values": one.values, f"{name}.mask": one.mask, f"{name}.time_s": one.time_s}
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    part.replace(path)
+    write_whole(path, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
 
 
 def _load(path: Path, names: Sequence[str]) -> TokenSets:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -17,6 +18,7 @@ from markupsafe import Markup
 
 from salus.errors import ConfigError
 from salus.evaluate.overview import overviews
+from salus.evaluate.rows import write_whole
 from salus.generate.draw import Curve, xy_plot
 
 ROLES = ("final", "candidate", "baseline", "ablation")
@@ -62,6 +64,12 @@ def render_page(result: Mapping[str, Any]) -> str:
         ],
         summary=[_row(row) for row in rows if row["role"] == "final" and not row["subgroup"]],
     )
+
+
+def write_page(result: Mapping[str, Any], results_file: Path) -> None:
+    """Write the page of a results file beside it, whole or not at all, under its name with `.html`."""
+    page = render_page(result)
+    write_whole(results_file.with_suffix(".html"), lambda stream: stream.write(page.encode()))
 
 
 def _pairs(kind: str, found: Any) -> list[tuple[str, str]]:

@@ -11,13 +11,16 @@ import math
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal
+from uuid import uuid4
 
 from salus import __version__
+from salus.errors import ConfigError
 from salus.metrics import Interval
 from salus.model import SalusModel
 from salus.reason.prompt import SYSTEM
@@ -126,7 +129,44 @@ def _finite(tree: Any) -> Any:
 
 def write_result(tree: Mapping[str, Any], path: Path) -> None:
     """Write a result file whole or not at all."""
+    text = json.dumps(_finite(tree), indent=1, default=str, allow_nan=False) + "\n"
+    write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file whole or not at all; processes that write the same file at once do not meet, the last one stays.
+
+    Args:
+        path: its folder is made when missing.
+        write: gives the file its bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(_finite(tree), indent=1, default=str, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    part = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
+    try:
+        with part.open("wb") as stream:
+            write(stream)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def refuse_unwritable(out: Path, work: Path | None = None) -> None:
+    """Refuse places that could not be written to, before hours are spent on what shall stand there.
+
+    Args:
+        out: result file; its page stands beside it, with another ending.
+        work: folder of what is done already.
+
+    Raises:
+        ConfigError: one is no file or folder that can be written, or `out` does not end in `.json`.
+    """
+    if out.suffix != ".json" or out.is_dir():
+        raise ConfigError(f"Cannot write results to '{out}': that is no name of a JSON file. Give --out a file that ends in .json.")
+    for option, folder in (("--out", out.parent), ("--work", work)):
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                raise ConfigError(f"Cannot write into folder '{folder}': {error.strerror}. Give {option} another place.") from None

@@ -24,7 +24,7 @@ from salus import registry
 from salus.batch import LanguageExample, encoded_record, fused_batch
 from salus.config import refuse_empty, refuse_outside
 from salus.errors import ConfigError
-from salus.evaluate.rows import Result
+from salus.evaluate.rows import Result, write_whole
 from salus.evaluate.suite import within_site_auroc
 from salus.in_context import FusedEmbedder, build_cases, tensors_hash, turns_of
 from salus.metrics import Floats, Metric, accuracy, auroc, bootstrap, paired
@@ -33,6 +33,7 @@ from salus.pipeline import option_facts
 from salus.reason import prompt
 from salus.reason.backbone import Piece, Session
 from salus.reason.cases import CaseIndex, Found, Wanted, person_keys
+from salus.record.durable import locked
 from salus.task import Example, Task
 
 Progress = Callable[[str, float], None]
@@ -96,7 +97,18 @@ class Bench:
         made_of = [self.index.fingerprint, tensors_hash(self.model, ""), self.model.backbone.identity, own]
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:16]
         self.path = self.work / f"{self.task.name}-{key}.json"
-        self.scores: dict[str, list[list[float]]] = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
+        self.scores = self._kept()
+
+    def _kept(self) -> dict[str, list[list[float]]]:
+        return cast(dict[str, list[list[float]]], json.loads(self.path.read_text("utf-8"))) if self.path.exists() else {}
+
+    def _keep(self) -> None:
+        """Add to the file what was scored; another bench of the same folder may have added too."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.path.parent):
+            self.scores = {**self._kept(), **self.scores}
+            text = json.dumps(self.scores)
+            write_whole(self.path, lambda stream: stream.write(text.encode()))
 
     def scored(self, way: Way, shots: int) -> list[list[float]]:
         """Return the log-probability of each option of each question."""
@@ -107,10 +119,7 @@ class Bench:
                 made.append(self._one(one, [each.place for each in self._cases(row, way, shots)], kept))
                 self.progress(f"{self.task.name}: {name}", (row + 1) / len(self.asked))
             self.scores[name] = made
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            part = self.path.with_suffix(".part")
-            part.write_text(json.dumps(self.scores), encoding="utf-8")
-            part.replace(self.path)
+            self._keep()
         return self.scores[name]
 
     def _cases(self, row: int, way: Way, shots: int) -> list[Found]:
