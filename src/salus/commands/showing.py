@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,21 +17,34 @@ MARKS = {
     "not_a_claim": " ",
 }  # fmt: skip
 ITEMS_SHOWN = 3
+COUNT = re.compile(r" \d+ of \d+$")
+FULL_SHOWN = 5
+"""Bars that are full and still stand on a terminal."""
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
 
 
 @contextmanager
 def progress_bars(console: Console) -> Iterator[Callable[[str, float], None]]:
-    """Give a function that shows how far something is: words, and a share of 1; each words have a bar of their own."""
+    """Give a function that shows how far something is: words, and a share of 1; each words have a bar of their own.
+
+    Words that end in a count (`fit 3 of 20`) share one bar. On a terminal the bars that are full make room for those that are not.
+    """
     with Progress(*COLUMNS, console=console) as bars:
         shown: dict[str, TaskID] = {}
 
         def progress(words: str, share: float) -> None:
-            if words not in shown:
-                shown[words] = bars.add_task(words, total=1.0)
-            bars.update(shown[words], completed=share)
+            name = COUNT.sub("", words)
+            if name not in shown:
+                full = [bars.tasks[place].id for place in range(len(bars.tasks)) if bars.tasks[place].finished]
+                for one in full[:-FULL_SHOWN] if console.is_terminal else ():
+                    bars.update(one, visible=False)
+                shown[name] = bars.add_task(words, total=1.0)
+            bars.update(shown[name], completed=share, description=words)
 
         yield progress
+        for name, one in shown.items():  # what is counted from its start is done when all is
+            if COUNT.search(bars.tasks[bars.task_ids.index(one)].description.removeprefix(name)):
+                bars.update(one, completed=1.0)
 
 
 def show_head(console: Console, question: str) -> None:
