@@ -108,6 +108,7 @@ def test_every_recall_has_its_chance_and_both_ways_are_there(asked: list[str], t
     for way in ("image to text", "text to image"):
         for place in (1, 5, 10):
             assert (f"chance: {way}", f"recall_at_{place}") in found
+            assert (f"chance: {way}", f"recall_at_{place}") in {(row.model, row.metric) for row in rows if row.split == "val"}
             assert (f"clip: {way}, minus chance", f"recall_at_{place}_difference") in found
         assert (f"siglip + hard negatives + knowledge: {way}", "median_rank") in found
         assert (f"clip + random start: {way}", "recall_at_10") in found

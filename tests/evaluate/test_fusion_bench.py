@@ -103,6 +103,7 @@ def test_folds_cover_every_patient_once(asked: list[str], tmp_path: Path) -> Non
     assert abs(values["c"]) < 0.05 < min(values["a"], values["b"])
     assert sum(values.values()) == pytest.approx(rows["concat"].value - 0.5, abs=1e-3)
     assert Comparison(bench, fusion_task("icu-death")).part == "folds"
+    assert {(row.split, row.selected_on) for row in val.rows} == {("train+val", "folds of train and val")}
 
 
 def test_the_command_writes_results_and_page(asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from salus.errors import ConfigError
-from salus.evaluate.overview import BEST_ALONE, GAIN, overviews
+from salus.evaluate.overview import BEST_ALONE, GAIN, overviews, searches
 from salus.evaluate.page import render_page
 
 NASTY = "<script>alert(1)</script>"
@@ -138,6 +138,59 @@ def test_one_table_shows_models_by_tasks() -> None:
     assert [cell[1] for cell in table.lines[3][1]] == ["no gain shown", "shown"]
     page = render_page(found)
     assert "<strong>0.810 (0.710 to 0.910)</strong>" in page and "no gain shown" in page and "AUROC, val" in page
+
+
+def test_what_chooses_is_one_table_whether_val_or_folds() -> None:
+    """A task whose `val` is too small is chosen on folds; what was measured on other patients has a column of its own."""
+    shared = {"role": "candidate", "model": "gated"}
+    rows = [
+        row(task="a", split="val", **shared), row(task="b", split="train+val", **shared), row(task="a", split="test", **shared),
+        row(task="b", split="val", role="candidate", model="gated through the language model", value=0.9),
+    ]  # fmt: skip
+    chosen, test = overviews(rows, "auroc")
+    assert chosen.title == "AUROC, val and train+val" and chosen.tasks == ("a, val", "b, train+val", "b, val")
+    assert [[cell[0][:5] for cell in cells] for _, cells in chosen.lines] == [["0.844", "0.844", ""], ["", "", "0.900"]]
+    assert (test.title, test.tasks) == ("AUROC, test", ("a",))
+
+
+def test_searches_stand_beside_chance_and_the_linear_baseline() -> None:
+    def found(role: str, model: str, value: float, **fields: Any) -> dict[str, Any]:
+        return row(task="alignment-omics", split="train+val", metric="recall_at_10", role=role, model=model, value=value, **fields)
+
+    ways = (": rna to dna_x", ", bound by protein_y: rna to dna_x")
+    rows = [
+        found(role, f"{how}{way}", value)
+        for way in ways
+        for role, how, value in [
+            ("baseline", "chance", 0.2), ("baseline", "canonical correlations", 0.3), ("final", "clip + knowledge", 0.4),
+            ("candidate", "siglip", 0.9), ("ablation", "clip", 0.9),
+        ]
+    ]  # fmt: skip
+    gain = {"metric": "recall_at_10_difference", "split": "train+val"}
+    for way, low in zip(ways, (0.1, -0.1), strict=True):
+        model = f"clip + knowledge{way}, minus chance"
+        rows.append(row(task="alignment-omics", model=model, role="final", value=0.2, **gain | {"low": low}))
+    ((split, (one, bound)),) = searches(rows).items()
+    assert (split, one.task, one.way, one.bound, one.n) == ("train+val", "omics", "rna to dna x", "", 601)
+    assert one.places[0] == ("", "", "", "", False) and one.places[2] == ("0.200", "0.300", "0.400", "0.807 to 0.880", True)
+    assert bound.bound == "protein y" and not bound.places[2][-1]
+    page = render_page(result(*rows, command="salus bench alignment recipes/alignment.yaml"))
+    assert "<h1>Alignment measured</h1>" in page and "<strong>0.400</strong>" in page and "bound by protein y" in page
+    assert "Final configurations" not in page and "Final configurations" in render_page(result(row()))
+
+
+def test_the_title_says_what_the_page_is_about() -> None:
+    for words, title in [("salus bench fusion r.yaml", "Fusion strategies compared"), ("salus evaluate", "Salus evaluation")]:
+        page = render_page(result(row(), command=words, peak_mb=512))
+        assert f"<title>{title}</title>" in page and f"<h1>{title}</h1>" in page and "512" in Tags(page).words
+
+
+def test_numbers_of_cases_stand_on_the_axis_with_intervals() -> None:
+    lines = {"similar": [[0, 0.8, 0.7, 0.9], [1, 0.7, 0.6, 0.8], [8, 0.6, 0.5, 0.7]]}
+    page = render_page(result(row(), curves={"icu-death": {"shots": {"metric": "auroc", "lines": lines}}}))
+    drawn = page[page.index("<title>Solved cases, icu-death") :]
+    assert [drawn.count(f'text-anchor="middle" fill="#55636f">{words}</text>') for words in ("0", "1", "8", "0.2")] == [1, 1, 1, 0]
+    assert drawn.count("stroke-opacity") == 3
 
 
 def test_notes_of_a_task_stand_beside_its_rows() -> None:

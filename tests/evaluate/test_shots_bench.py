@@ -170,7 +170,7 @@ def test_the_command_writes_results_and_a_page(
     tree = json.loads((tmp_path / "results" / "in-context.json").read_text())
     assert tree["rows"] and tree["curves"]["made-up"]["shots"]["metric"] == "auroc"
     page = (tmp_path / "results" / "in-context.html").read_text()
-    assert "Solved cases, made-up" in page and "solved cases before the question, of 2" in page
+    assert "Solved cases, made-up" in page and "solved cases before the question<" in page
     capsys.readouterr()
     assert cli.main(["bench", "shots", str(recipe), "--data", str(tmp_path), "--test"]) == 1
     assert capsys.readouterr().err == "salus: Cannot compare numbers of cases on test: nothing here is final. Leave --test out.\n"

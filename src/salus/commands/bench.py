@@ -114,7 +114,7 @@ def _write(
         "curves": {key: value for result in results for key, value in result.curves.items()},
         "notes": {key: value for result in results for key, value in result.notes.items()},
         "overview": overview,
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": round(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024),
     }
     write_result(tree, args.out)
     write_page(tree, args.out)

@@ -94,6 +94,7 @@ class AlignmentRows:
             if setup[0].startswith("bound"):
                 continue
             self._words_rows(result, fits)
+            self._chance(late, setup, replace(best, part="val"))
             for fit in (best, *(one for one in fits if one.is_baseline)):
                 self._add(late, replace(fit, part="val"), setup[0], "baseline" if fit.is_baseline else "final")
             self._words_rows(late, [replace(best, part="val")])

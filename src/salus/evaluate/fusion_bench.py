@@ -79,6 +79,7 @@ class Comparison:
         self.bench, self.task = bench, task
         self.own = bench.recipe.tasks[task.name]
         self.part = "folds" if task.folds else "val"
+        self.chosen_on = "folds of train and val" if task.folds else "val"
         self.whole = tuple(task.modalities)
         self.fits: list[tuple[str, Modalities]] = [(f"strategy {name}", self.whole) for name in bench.recipe.strategies]
         self.fits += [("strategy concat", (name,)) for name in self.whole]
@@ -138,11 +139,13 @@ class Comparison:
         self.run(trained, self.part, jobs)
         routes = self.routes()
         self.run(routes, "val", jobs)
-        result = Result("val")
+        result, spoken = Result("train+val" if self.part == "folds" else "val"), Result("val")
         self._add(result, self.part, list(dict.fromkeys([*self.fits, *(one for one in trained if len(one[1]) == 1)])))
-        self._add(result, "val", routes)
+        self._add(spoken, "val", routes)
         self._gain(result)
         self._missing(result, best[0], self.part)
+        result.rows += spoken.rows
+        result.notes |= spoken.notes
         result.curves[self.task.name] = {**self._curves(best[0]), "costs": self._costs([*self.fits, *routes])}
         return result
 
@@ -170,7 +173,8 @@ class Comparison:
                     for metric in ("auroc", "accuracy"):
                         gap = paired(METRICS[metric], truth, self.scores(*one, part), self.scores(*other, part), groups)
                         words = f"{self._words(*one)} minus {self._words(*other)}{_fitted(part)}"
-                        result.add(self.task.name, "candidate", words, metric=f"{metric}_difference", found=gap, seeds=self.seeds(one[0]))
+                        about: dict[str, Any] = {"seeds": self.seeds(one[0]), "selected_on": self.chosen_on}
+                        result.add(self.task.name, "candidate", words, metric=f"{metric}_difference", found=gap, **about)
         self._missing(result, first[0], "test")
         return result
 
@@ -183,10 +187,9 @@ class Comparison:
         for model, modalities in fits:
             scores = self.scores(model, modalities, part)
             role = "baseline" if model.startswith("rival") else "ablation" if modalities != self.whole else "candidate"
-            selected = "folds of train and val" if self.part == "folds" else "val"
             for metric, measure in METRICS.items():
                 found = bootstrap(measure, truth, scores, groups, is_biased=metric == "calibration_error")
-                details: dict[str, Any] = {"seeds": self.seeds(model), "selected_on": selected}
+                details: dict[str, Any] = {"seeds": self.seeds(model), "selected_on": self.chosen_on}
                 words = f"{self._words(model, modalities)}{_fitted(part)}"
                 result.add(self.task.name, role, words, metric=metric, found=found, **details)  # type: ignore[arg-type]
         ideal = [ideal_calibration_error(one).value for one in self.scores(*fits[0], part).T] if fits else []
@@ -201,7 +204,8 @@ class Comparison:
         for metric in ("auroc", "accuracy"):
             gap = paired(METRICS[metric], truth, self.scores(*first, self.part), self.scores(*alone, self.part), groups)
             words = f"{self._words(*first)} minus {self._words(*alone)}"
-            result.add(self.task.name, "candidate", words, metric=f"{metric}_difference", found=gap, seeds=self.seeds(first[0]))
+            about: dict[str, Any] = {"seeds": self.seeds(first[0]), "selected_on": self.chosen_on}
+            result.add(self.task.name, "candidate", words, metric=f"{metric}_difference", found=gap, **about)
 
     def _missing(self, result: Result, model: str, part: str) -> None:
         """Add what the best strategy makes of every subset without retraining, beside itself trained on that subset, and Shapley values."""
@@ -214,7 +218,7 @@ class Comparison:
                 continue
             found = bootstrap(mean_auroc, truth, scores, groups)
             words = f"{self._words(model, self.whole)}, shown {' + '.join(shown)} alone"
-            about: dict[str, Any] = {"seeds": self.seeds(model), "subgroup": f"shown={'+'.join(shown)}"}
+            about: dict[str, Any] = {"seeds": self.seeds(model), "selected_on": self.chosen_on, "subgroup": f"shown={'+'.join(shown)}"}
             result.add(self.task.name, "ablation", words, metric="auroc", found=found, **about)
             trained = self.scores(model, shown, part)
             gap = paired(mean_auroc, truth, scores, trained, groups)

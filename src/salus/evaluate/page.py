@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from salus.errors import ConfigError
-from salus.evaluate.overview import overviews
+from salus.evaluate.overview import overviews, searches
 from salus.evaluate.rows import write_whole
 from salus.generate.draw import Curve, xy_plot
 
@@ -25,7 +25,13 @@ ROLES = ("final", "candidate", "baseline", "ablation")
 ROW_KEYS = frozenset(
     ("task", "split", "role", "model", "metric", "value", "low", "high", "n", "seeds", "selected_on", "subgroup")
 )  # fmt: skip
-PROVENANCE = (("command", "Command"), ("commit", "Commit"), ("date", "Date"))
+PROVENANCE = (("command", "Command"), ("commit", "Commit"), ("date", "Date"), ("peak_mb", "Most memory of one process, MB"))
+TITLES = {
+    "salus bench fusion": "Fusion strategies compared",
+    "salus bench alignment": "Alignment measured",
+    "salus bench shots": "Solved cases beside a question",
+}
+"""How the command begins → the page's title; other pages are evaluations."""
 
 
 def render_page(result: Mapping[str, Any]) -> str:
@@ -36,7 +42,7 @@ def render_page(result: Mapping[str, Any]) -> str:
             keys of `ROW_KEYS`) and `curves` (task → `roc` [[fpr, tpr]], `reliability` [{mean_predicted, observed, n}],
             `risk_coverage` [[coverage, risk]], `missing` {what is left out: [[share, AUROC, low, high]]}, `shots` {metric, lines
             {how cases are chosen: [[number, value, low, high]]}}, `costs` [[model, numbers learned, seconds a fit]]); `overview`, a metric
-            that is shown in one table of models by tasks; and `notes`, those that begin with a task's name beside its rows.
+            that is shown in one table of models by tasks; `peak_mb`; and `notes`, those that begin with a task's name beside its rows.
 
     Raises:
         ConfigError: there are no rows, or a row lacks a key: a figure without its n and interval is not shown.
@@ -52,7 +58,10 @@ def render_page(result: Mapping[str, Any]) -> str:
     curves = result.get("curves", {})
     template = files("salus.evaluate").joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found = searches(rows)
     return environment.from_string(template).render(
+        title=next((title for words, title in TITLES.items() if str(result.get("command", "")).startswith(words)), "Salus evaluation"),
+        searches=found,
         provenance=[(label, result[key]) for key, label in PROVENANCE if result.get(key)],
         hashes=_pairs("data", result.get("data_hashes")) + _pairs("split", result.get("split_hashes")),
         prompts=_pairs("", result.get("prompts")),
@@ -62,7 +71,7 @@ def render_page(result: Mapping[str, Any]) -> str:
             _task(name, [row for row in rows if row["task"] == name], curves=curves.get(name, {}), notes=result.get("notes"))
             for name in tasks
         ],
-        summary=[_row(row) for row in rows if row["role"] == "final" and not row["subgroup"]],
+        summary=[] if found else [_row(row) for row in rows if row["role"] == "final" and not row["subgroup"]],
     )
 
 
@@ -195,15 +204,25 @@ def _charts(name: str, curves: Mapping[str, Any]) -> list[Markup]:
         labels = ("coverage: share of questions answered", "risk: share of these that are wrong")
         charts.append(xy_plot([Curve("most confident first", risk)], title=f"Risk and coverage, {name}", labels=labels))
     if missing := curves.get("missing"):
-        lines = [Curve(words, _points(row[:2] for row in rows)) for words, rows in missing.items()]
+        lines = [Curve(words, _points(row[:2] for row in rows), intervals=_intervals(rows)) for words, rows in missing.items()]
         labels = ("share that was left out", "AUROC")
         charts.append(xy_plot(lines, title=f"Missing evidence, {name}", labels=labels))
     if shots := curves.get("shots"):
-        most = max(row[0] for rows in shots["lines"].values() for row in rows)
-        lines = [Curve(way, _points((row[0] / most, row[1]) for row in rows)) for way, rows in shots["lines"].items()]
-        labels = (f"solved cases before the question, of {most:g}", str(shots["metric"]))
-        charts.append(xy_plot(lines, title=f"Solved cases, {name}", labels=labels))
+        counts = sorted({row[0] for rows in shots["lines"].values() for row in rows})
+        places = {count: place / max(1, len(counts) - 1) for place, count in enumerate(counts)}
+        lines = [
+            Curve(way, _points((places[row[0]], row[1]) for row in rows), intervals=_intervals(rows))
+            for way, rows in shots["lines"].items()
+        ]
+        ticks = [(place, f"{count:g}") for count, place in places.items()]
+        labels = ("solved cases before the question", str(shots["metric"]))
+        charts.append(xy_plot(lines, title=f"Solved cases, {name}", labels=labels, x_ticks=ticks))
     return [Markup(chart) for chart in charts]
+
+
+def _intervals(rows: Iterable[Sequence[float]]) -> list[tuple[float, float]]:
+    """Return low and high of rows (place, value, low, high)."""
+    return [(float(row[2]), float(row[3])) for row in rows if len(row) == 4]
 
 
 def _points(pairs: Iterable[Sequence[float]]) -> list[tuple[float, float]]:

@@ -76,6 +76,8 @@ class Curve:
     kind: Literal["line", "dots"] = "line"
     weights: Sequence[float] = ()
     """Area of each dot relative to the greatest."""
+    intervals: Sequence[tuple[float, float]] = ()
+    """Low and high of each point, drawn as a bar beside it."""
 
 
 def svg(size: tuple[float, float], body: str, *, title: str, description: str, unit: str = "px") -> str:
@@ -286,8 +288,16 @@ def _timeline_mark(mark: TimelineMark, place_x: Placing, *, middle: float, axis:
     )
 
 
+UNIT_TICKS = tuple((tick / 5, f"{tick / 5:g}") for tick in range(6))
+
+
 def xy_plot(
-    curves: Sequence[Curve], *, title: str, labels: tuple[str, str], diagonal: Literal["none", "chance", "perfect"] = "none"
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    labels: tuple[str, str],
+    diagonal: Literal["none", "chance", "perfect"] = "none",
+    x_ticks: Sequence[tuple[float, str]] = UNIT_TICKS,
 ) -> str:
     """Return a square chart of curves or dots over 0 to 1 (both axes), such as ROC, reliability or risk over coverage.
 
@@ -296,18 +306,20 @@ def xy_plot(
         title: what the chart shows.
         labels: x and y axis.
         diagonal: what the line y = x means, if it is drawn.
+        x_ticks: places on the x axis, 0 to 1, with their words.
     """
     width, left, right, top, bottom = 340.0, 48.0, 328.0, 26.0, 306.0
     place_x, place_y = scale(0, 1, start=left, end=right), scale(0, 1, start=bottom, end=top)
     parts = [text(left, 15, label=title, size=13)]
-    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+    for tick, words_at in UNIT_TICKS:
         parts.append(
             line(left, place_y(tick), x2=right, y2=place_y(tick))
-            + text(left - 6, place_y(tick) + 4, label=f"{tick:g}", anchor="end", fill=MUTED)
+            + text(left - 6, place_y(tick) + 4, label=words_at, anchor="end", fill=MUTED)
         )
+    for tick, words_at in x_ticks:
         parts.append(
             line(place_x(tick), top, x2=place_x(tick), y2=bottom)
-            + text(place_x(tick), bottom + 15, label=f"{tick:g}", anchor="middle", fill=MUTED)
+            + text(place_x(tick), bottom + 15, label=words_at, anchor="middle", fill=MUTED)
         )
     parts.append(text((left + right) / 2, bottom + 32, label=labels[0], anchor="middle"))
     middle = (top + bottom) / 2
@@ -339,6 +351,10 @@ def _curve(curve: Curve, place_x: Placing, *, place_y: Placing, index: int) -> s
     places = [(place_x(min(max(x, 0.0), 1.0)), place_y(min(max(y, 0.0), 1.0))) for x, y in curve.points]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places) if places else ""
     drawn = f'<path d="{path}" fill="none" stroke="{stroke}" stroke-width="1.8" {dash}/>'
+    for (x, _), (low, high) in zip(places, curve.intervals, strict=False):
+        ends = [place_y(min(max(end, 0.0), 1.0)) for end in (low, high)]
+        at = x + 2.5 * (index - 1)  # beside each other where curves have a point in common
+        drawn += line(at, ends[0], x2=at, y2=ends[1], stroke=stroke, extra='stroke-opacity=".55"')
     if curve.kind == "line":
         return drawn
     greatest = max(curve.weights, default=1.0) or 1.0
