@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,16 @@ def test_tensors_of_another_strategy_are_refused(tiny_backbone: Path, tmp_path: 
             load_model(tmp_path / "m")
 
 
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_no_strategy_takes_the_tensors_of_any_other(name: str) -> None:
+    """Names and shapes tell every pair apart, whatever `config.json` says; strict loading then refuses."""
+    own = fuser(name)
+    for other in STRATEGIES:
+        if other != name:
+            with pytest.raises(RuntimeError, match=r"Error\(s\) in loading state_dict"):
+                own.load_state_dict(fuser(other).state_dict())
+
+
 def test_the_low_rank_product_is_the_full_product_of_its_factors() -> None:
     """Equation 5 of arXiv 1806.00064, summed by hand: the weight of the outer product is the sum over r of the factors' outer products."""
     torch.manual_seed(0)
@@ -211,10 +222,11 @@ def test_a_strategy_that_mixes_modalities_cannot_be_trained_in_part() -> None:
                 fuser(name).own_parameters("ecg")
 
 
-def test_every_strategy_says_paper_and_cost() -> None:
+def test_every_strategy_says_equation_shapes_cost_and_paper() -> None:
     import sys
 
     for name in STRATEGIES:
         strategy: Strategy = registry.load("salus.fusers", name)
         text = sys.modules[strategy.build.__module__].__doc__ or ""
-        assert "Source:" in text and "Cost:" in text and strategy.title
+        assert all(f"{word}:" in text for word in ("Shapes", "Cost", "Weights", "Source")) and strategy.title, name
+        assert re.search(r"`[^`]*(=|<-|\[)[^`]*`", text), "an equation"

@@ -1,8 +1,11 @@
 """Early fusion by concatenation: each modality's tokens through a projector into the language model's width, side by side.
 
-Every modality opens with a learned marker token, one for `present` and another for `missing`, so that absence is told and never
-looks like zeros; of a modality that joined a trained model, absence gives no token at all, as that model was trained. Cost: linear in
-tokens. Source: the soft-prompt route of Lester et al. 2021 (arXiv 2104.08691) with the modality and time embeddings of the usual
+`[s_1; x_11; …; x_1N; s_2; …]` with `x_mn = P_m v_mn + T φ(t_mn) + e_m`: tokens v of the encoder, times t, an embedding e of each
+modality; all at one root mean square. Every modality opens with a learned marker token s, one for `present` and another for `missing`, so
+that absence is told and never looks like zeros; of a modality that joined a trained model, absence gives no token at all, as that model
+was trained. Heads see the mean of each modality's tokens, side by side. Shapes: v (B, N, D_m), sequence (B, Σ(1 + N), D), pooled
+(B, M·D). Cost: linear in tokens, O(ΣN·(D_m + D)·H). Weights: equal ones over who is there, since nothing is weighed here.
+Source: the soft-prompt route of Lester et al. 2021 (arXiv 2104.08691) with the modality and time embeddings of the usual
 multimodal transformer.
 """
 

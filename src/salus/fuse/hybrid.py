@@ -1,8 +1,8 @@
 """Hybrid fusion: the modalities' own tokens, and beside them the tokens of one vector that is joined at the level of features.
 
 Tokens `[t_1; …; t_M; W h]`, with `h` as in `features`: the language model may read each modality, and what their combination says. Heads
-see `[h; mean_m x_m]`. Shapes: h (B, H), pooled (B, 2H). Cost: that of both. Source: hybrid fusion as in Baltrušaitis et al. 2019 (IEEE
-TPAMI 41(2), section 6); JMIR 2024;26:e59505, section "Multimodal fusion".
+see `[h; mean_m x_m]`. Shapes: h (B, H), pooled (B, 2H). Cost: that of both. Weights: as in `features`.
+Source: hybrid fusion as in Baltrušaitis et al. 2019 (IEEE TPAMI 41(2), section 6); JMIR 2024;26:e59505, section "Multimodal fusion".
 """
 
 from __future__ import annotations

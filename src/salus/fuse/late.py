@@ -3,7 +3,8 @@
 `p = Σ_m w_m · softmax((H_m x_m + c_m) · a_m)` over the modalities that are there, `w = softmax(s)`: one head H_m for each modality, a slope
 a_m that calibrates it and a stacking weight s_m. Heads learn from the loss of each alone; slopes and weights from the joint one, on
 patients that the heads were not fitted on (`LateHead.stack`). The language model gets the modalities' tokens. Shapes: x_m (B, H), p (B, O).
-Cost: linear in the number of modalities. Source: Wolpert 1992 (Neural Networks 5(2), stacked generalization); Platt 1999 for the slopes.
+Cost: linear in the number of modalities. Weights: equal ones in `Fused`, which does not know the head; its own are `LateHead.weights`.
+Source: Wolpert 1992 (Neural Networks 5(2), stacked generalization); Platt 1999 for the slopes.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ class LateHead(nn.Module):
     def forward(self, fused: Fused) -> Tensor:
         """Return (B, O) logarithms of the joined probabilities; of a patient without any modality, equal ones."""
         return self._joined(self.each(fused), fused.weights > 0)
+
+    def weights(self, fused: Fused) -> Tensor:
+        """Return (B, M) how much each modality's answer counts: the stacking weights of those that are there, 1 in all."""
+        here = fused.weights > 0
+        return shares(here, self.scores.expand(here.shape))
 
     def own_loss(self, fused: Fused, target: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean loss of the heads alone, over the modalities that are there.
