@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,10 @@ from salus.batch import (
 )
 from salus.encode.encoder import Encoded
 from salus.errors import ConfigError, ContextLengthError, ModelError
-from salus.fuse.token_sets import Tokens
+from salus.fuse.align.aligner import AlignerConfig, load_aligner, save_aligner
+from salus.fuse.align.fit import AlignBudget, AlignLoss, fit_aligner
+from salus.fuse.align.pairs import PairSets
+from salus.fuse.token_sets import Tokens, TokenSets
 from salus.in_context import (
     Choice,
     Embedder,
@@ -250,6 +254,33 @@ def test_a_shared_space_is_the_mean_of_the_modalities_that_are_there(model: Salu
     assert np.allclose(space.embed([both, one, {}, blank]), expected, atol=1e-6)
     assert not space.embed([{}]).any()
     assert tiny_cases(model, 8, embedder=space).embeddings.shape == (8, 2)
+
+
+def test_cases_are_found_in_an_aligned_space(model: SalusModel, tmp_path: Path) -> None:
+    """From fitting to the answer: an aligner of this model's encoders, saved and loaded, says who is alike; never the patient."""
+    encoded = [encoded_record(model, model.prepare(one.record(), frozenset(MODALITIES))) for one in examples(0, 24)]
+    sets = {}
+    for name in MODALITIES:
+        parts = [[getattr(one[name], part).numpy() for one in encoded] for part in ("values", "mask", "time_s")]
+        sets[name] = Tokens(*(np.concatenate(each) for each in parts))
+    patients = tuple(one.subject_id for one in examples(0, 24))
+    rows = PairSets(TokenSets(sets, np.full(24, -1, np.int64), patients), dict.fromkeys(MODALITIES, patients), {})
+    config = AlignerConfig({name: one.values.shape[2] for name, one in sets.items()}, sphere=4, components=4)
+    made = fit_aligner(rows, [MODALITIES], config, loss=AlignLoss(), budget=AlignBudget(steps=5), seed=0)
+    save_aligner(made.aligner, tmp_path)
+    weights = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()[:12]
+    space = SharedSpaceEmbedder(load_aligner(tmp_path).embed, identity=f"aligned@{weights}", modalities=MODALITIES)
+    index = tiny_cases(model, 24, embedder=space)
+    assert index.embeddings.shape == (24, 4) and index.origin.embedder == f"aligned@{weights}"
+    query = space.embed(encoded[3:4])[0]
+    found = index.nearest(query, Wanted(QUESTION, OPTIONS, 5, person_keys(patient(3))))
+    products = index.embeddings.astype(np.float64) @ query.astype(np.float64)
+    wanted = [place for place in np.argsort(-products) if place != 3][:5]
+    assert [one.place for one in found] == wanted and int(np.argmax(products)) == 3
+    answer = ask_with_cases(open_record(patient(3), model), QUESTION, OPTIONS, cases=index, embedder=space, choice=Choice(4))
+    assert answer.limits[-1].startswith("4 of 4 similar cases")
+    with pytest.raises(ModelError, match=rf"made with embedding 'aligned@{weights}', this model has 'parts@"):
+        ask_with_cases(open_record(patient(3), model), QUESTION, OPTIONS, cases=index)
 
 
 def test_an_index_of_another_models_weights_is_refused(model: SalusModel, index: CaseIndex, tiny_backbone: Path) -> None:

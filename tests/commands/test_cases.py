@@ -81,3 +81,15 @@ def test_without_data_the_task_is_named(site: Path, capsys: pytest.CaptureFixtur
     status, _, err = run(capsys, "cases", "icu-death", "--out", "x", "--data", site)
     said = f"Cannot read task 'icu-death': there is no 'icu_physionet2012' in '{site}'. Give --data FOLDER, or set SALUS_DATA."
     assert status == 1 and err == f"salus: {said}\n"
+
+
+def test_an_index_that_cannot_be_written_is_refused_before_a_patient_is_read(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry.load("salus.commands", "cases"), "load_named_model", lambda *_: pytest.fail("a model was loaded"))
+    (site / "icu_physionet2012").mkdir()
+    for name, line in {
+        "one": "Cannot write cases to 'one': that is a folder. Give --out a file.",
+        "one/course.csv/x": "Cannot write into folder 'one/course.csv': File exists. Give --out another place.",
+    }.items():
+        assert run(capsys, "cases", "icu-death", "--out", name, "--data", site)[::2] == (1, f"salus: {line}\n")

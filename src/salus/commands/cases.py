@@ -11,6 +11,8 @@ from rich.console import Console
 from salus import registry
 from salus.commands.loading import data_folder, load_named_model, refuse_missing_cohorts
 from salus.commands.showing import progress_bars
+from salus.errors import ConfigError
+from salus.evaluate.rows import refuse_unwritable_folder
 from salus.in_context import FusedEmbedder, build_cases
 from salus.task import Task
 
@@ -30,12 +32,15 @@ def run(args: argparse.Namespace) -> int:
     """Write the index; return 0.
 
     Raises:
-        ConfigError: the task has no plug-in, no data, or no example that this model can encode.
+        ConfigError: the task has no plug-in, no data, or no example that this model can encode, or the index cannot be written.
         MissingExtra: FAISS is not installed.
     """
     task = cast(Task, registry.load("salus.tasks", args.task))
     data = data_folder(args.data) if task.folders else args.data or Path()
     refuse_missing_cohorts({task.name: task.folders}, data)
+    if args.out.is_dir():
+        raise ConfigError(f"Cannot write cases to '{args.out}': that is a folder. Give --out a file.")
+    refuse_unwritable_folder(args.out.parent, "--out")
     model = load_named_model(args.model, args.backbone)
     console = Console(highlight=False, soft_wrap=True)
     with progress_bars(console) as progress:

@@ -162,11 +162,20 @@ def refuse_unwritable(out: Path, work: Path | None = None) -> None:
     """
     if out.suffix != ".json" or out.is_dir():
         raise ConfigError(f"Cannot write results to '{out}': that is no name of a JSON file. Give --out a file that ends in .json.")
-    for option, folder in (("--out", out.parent), ("--work", work)):
-        if folder is not None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with TemporaryFile(dir=folder):
-                    pass
-            except OSError as error:
-                raise ConfigError(f"Cannot write into folder '{folder}': {error.strerror}. Give {option} another place.") from None
+    refuse_unwritable_folder(out.parent, "--out")
+    if work is not None:
+        refuse_unwritable_folder(work, "--work")
+
+
+def refuse_unwritable_folder(folder: Path, option: str) -> None:
+    """Make a folder, or refuse one that cannot be written to.
+
+    Raises:
+        ConfigError: names the folder and the option that gave it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"Cannot write into folder '{folder}': {error.strerror}. Give {option} another place.") from None
