@@ -143,6 +143,47 @@ def test_the_gradient_reaches_every_modality_and_every_weight(name: str) -> None
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 1000), here=st.lists(st.sets(st.sampled_from(sorted(MODALITIES))), min_size=2, max_size=2))
+def test_gradients_are_those_of_finite_differences(name: str, seed: int, here: list[set[str]]) -> None:
+    """Patients who lack some modalities, or all, beside others; in double, along a random direction of every value at once."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found, expected = slopes_of(name, seed, here)
+    finally:
+        torch.set_default_dtype(usual)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def slopes_of(name: str, seed: int, here: list[set[str]]) -> tuple[float, float]:
+    """Return the slope of a loss on all that a fuser gives, by its gradient and by finite differences; the batch is in double."""
+    network, made = fuser(name).eval(), batch(seed, size=2)
+    head = network.build_head(2)
+    rows = {key: [row for row in range(2) if key in here[row]] for key in made}
+    source = torch.Generator().manual_seed(seed)
+    starts = {key: made[key].encoded.values[rows[key]] for key in made if rows[key]}
+    ways = {key: torch.randn(one.shape, generator=source) for key, one in starts.items()}
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        given_ = {}
+        for key, one in values.items():
+            picked = only(made[key], rows[key])
+            given_[key] = replace(picked, encoded=replace(picked.encoded, values=one))
+        fused: Fused = network(given_, 2)
+        said: Tensor = head(fused)
+        return (fused.tokens * fused.mask[..., None]).sin().sum() + fused.pooled.sin().sum() + said.sin().sum()
+
+    leaves = {key: one.clone().requires_grad_(True) for key, one in starts.items()}
+    if leaves:
+        loss(leaves).backward()  # type: ignore[no-untyped-call]
+    found = sum(float((one.grad * ways[key]).sum()) for key, one in leaves.items() if one.grad is not None)
+    step = 1e-6
+    ends = [float(loss({key: starts[key] + sign * step * ways[key] for key in starts}).detach()) for sign in (1, -1)]
+    return found, (ends[0] - ends[1]) / (2 * step)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_an_unknown_modality_or_setting_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"Cannot fuse modality 'mri': this model was built for ecg, labs, notes"):
         fuser(name)({"mri": batch()["ecg"]}, B)

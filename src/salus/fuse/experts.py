@@ -55,8 +55,8 @@ class ExpertsFuser(PartsFuser):
         parts = self.projectors(present, batch_size)
         count = parts.here.shape[1]
         vectors = self.norm(parts.pooled)
-        which = torch.eye(count, device=vectors.device).expand(batch_size, -1, -1)
-        pattern = parts.here.float()[:, None].expand(-1, count, -1)
+        which = torch.eye(count, dtype=vectors.dtype, device=vectors.device).expand(batch_size, -1, -1)
+        pattern = parts.here.to(vectors.dtype)[:, None].expand(-1, count, -1)
         place = self.router(torch.cat([vectors, which, pattern], -1))
         scores = -torch.cdist(place, self.centres.expand(batch_size, -1, -1))
         nearest = scores.topk(self.chosen, -1)

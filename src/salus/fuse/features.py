@@ -41,7 +41,7 @@ class Joined(nn.Module):
         """Return (B, H), and the share (B, M) of each modality in the first layer."""
         filled = torch.where(parts.here[..., None], parts.pooled, self.absent)
         each = torch.stack([first(norm(filled[:, at])) for at, (first, norm) in enumerate(zip(self.first, self.norms, strict=True))], 1)
-        joined = self.second(each.sum(1) + self.pattern(parts.here.float()))
+        joined = self.second(each.sum(1) + self.pattern(parts.here.to(filled.dtype)))
         return joined, shares(parts.here, each.norm(dim=-1).clamp_min(1e-6).log())
 
 

@@ -42,7 +42,7 @@ class GatedFuser(PartsFuser):
         parts = self.projectors(present, batch_size)
         filled = self.norm(torch.where(parts.here[..., None], parts.pooled, self.absent))
         values = torch.stack([value(filled[:, at]).tanh() for at, value in enumerate(self.value)], 1)
-        scores = self.gate(torch.cat([filled.flatten(1), parts.here.float()], -1)).view_as(values)
+        scores = self.gate(torch.cat([filled.flatten(1), parts.here.to(filled.dtype)], -1)).view_as(values)
         gates = scores.masked_fill(~parts.here[..., None], float("-inf")).softmax(1)
         gates = torch.nan_to_num(gates) * parts.here[..., None]
         return self.fused(parts, (gates * values).sum(1), gates.mean(-1))
