@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from salus.encode.summary import STATISTICS
 from salus.evaluate.fusion.icu_death import TASK, WORD_WIDTH
 from salus.evaluate.fusion.icu_words import SYSTEMS
 
@@ -35,6 +36,8 @@ def test_text_has_a_token_for_each_body_system_and_no_answer_in_it(tmp_path: Pat
     other = TASK.read(tmp_path / "b", ("val",), lambda _words, _share: None)
     assert tuple(first["val"].modalities) == TASK.modalities == ("series", "static", "text")
     assert first["val"].widths["text"] == (WORD_WIDTH + len(SYSTEMS), len(SYSTEMS))
+    # heart rate and mean pressure as measured; reckoned: mean pressure of any cuff, its SOFA point, the sum, and how much was measured
+    assert first["val"].widths["series"] == (2 * len(STATISTICS) + 6, 6)
     assert (first["val"].answers != other["val"].answers).any()
     for name in TASK.modalities:
         np.testing.assert_array_equal(first["val"].modalities[name].values, other["val"].modalities[name].values)

@@ -1,12 +1,13 @@
 """Death in intensive care: of each variable's course one token, one for who the patient is, and one for each body system in words.
 
-The first two are summary statistics as normal scores; the words are made by code (`icu_words`) and put into a space that saw words alone
-(`word_vectors`). Nothing was trained on the answers before.
+The first two are summary statistics as normal scores, of what was measured and of what is reckoned from it (`icu_derived`); the words are
+made by code (`icu_words`) and put into a space that saw words alone (`word_vectors`). Nothing was trained on the answers before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 from salus import registry
 from salus.encode import summary, variables
 from salus.encode.modality import Modality
-from salus.encode.summary import STATISTICS
+from salus.encode.summary import STATISTICS, summarise
 from salus.encode.variables import QuantileNormaliser, VariableEncoder
-from salus.evaluate.fusion import icu_bands, icu_words, word_vectors
-from salus.evaluate.fusion.icu_words import courses_of, sentences_of
+from salus.evaluate.fusion import icu_bands, icu_derived, icu_words, word_vectors
+from salus.evaluate.fusion.icu_derived import DERIVED, derived_courses
+from salus.evaluate.fusion.icu_words import WINDOW_H, Courses, courses_of, sentences_of
 from salus.evaluate.fusion.word_vectors import Told, fit_word_vectors
 from salus.evaluate.fusion_tasks import FusionTask, Progress, answers_of, groups_and_words
 from salus.fuse.token_sets import Tokens, TokenSets
 from salus.model import prepare_modality
+from salus.record.patient import PatientRecord
 from salus.task import Example, Split
 
 CATEGORIES = {
@@ -47,28 +50,13 @@ Mask = NDArray[np.bool_]
 def read(data: Path, splits: Sequence[Split], progress: Progress) -> dict[Split, TokenSets]:
     """Return the course, who the patient is, and the words: of each variable one token, its summary statistics as normal scores.
 
-    Of a statistic that is missing the token holds 0 and a flag; a variable that was never measured has no token.
+    What is reckoned from several variables (`icu_derived`) has tokens of the same form. Of a statistic that is missing the token holds 0
+    and a flag; a variable that was never measured has no token.
     """
-    task = registry.load("salus.tasks", "icu-death")
-    modality = cast(Modality, registry.load("salus.modalities", "vitals_labs"))
-    assert modality.build_encoder is not None
-    encoder = cast(VariableEncoder, modality.build_encoder({**modality.encoder_defaults, "categories": CATEGORIES, "members": 1}))
-    features: dict[Split, Floats] = {}
-    told: dict[Split, list[Told]] = {}
-    examples: dict[Split, Sequence[Example]] = {}
-    for split in dict.fromkeys((TRAIN, *splits)):
-        examples[split] = task.read(data, split)
-        empty = np.full((len(encoder.names), len(STATISTICS)), np.nan, np.float32)
-        rows, told[split] = [], []
-        for place, example in enumerate(examples[split]):
-            record = example.record()
-            prepared = prepare_modality(encoder, "vitals_labs", record)
-            told[split].append(sentences_of(courses_of(record.items)))
-            rows.append(empty if prepared is None else prepared.arrays["features"])
-            progress(f"icu-death: reading {split}", (place + 1) / len(examples[split]))
-        features[split] = np.stack(rows)
-    measured = np.isfinite(features["train"]).any(-1).sum(0) >= LEAST_MEASURED
-    features = {split: each[:, measured] for split, each in features.items()}
+    found = {split: _read_stays(data, split, progress) for split in dict.fromkeys((TRAIN, *splits))}
+    told = {split: stays.told for split, stays in found.items()}
+    measured = np.isfinite(found["train"].features).any(-1).sum(0) >= LEAST_MEASURED
+    features = {split: stays.features[:, measured] for split, stays in found.items()}
     normaliser = QuantileNormaliser(features["train"][0].size)
     normaliser.fit(features["train"].reshape(len(features["train"]), -1))
     is_static = np.array([_is_constant(features["train"][:, place]) for place in range(features["train"].shape[1])])
@@ -79,8 +67,49 @@ def read(data: Path, splits: Sequence[Split], progress: Progress) -> dict[Split,
         normal = normaliser(torch.from_numpy(raw.reshape(len(raw), -1))).view(*raw.shape).numpy()
         sets = {"series": _tokens_of_variables(normal[:, ~is_static]), "static": _static_token(normal[:, is_static])}
         sets["text"] = vectors.tokens(told[split])
-        made[split] = TokenSets(sets, answers_of(examples[split], OPTIONS), *groups_and_words(examples[split]))
+        made[split] = TokenSets(sets, answers_of(found[split].examples, OPTIONS), *groups_and_words(found[split].examples))
     return made
+
+
+@dataclass(frozen=True)
+class _Stays:
+    """The patients of a split, before anything is fitted."""
+
+    examples: Sequence[Example]
+    features: Floats
+    """(n, V, F) statistics of what was measured and what is reckoned from it."""
+    told: list[Told]
+
+
+def _read_stays(data: Path, split: Split, progress: Progress) -> _Stays:
+    modality = cast(Modality, registry.load("salus.modalities", "vitals_labs"))
+    assert modality.build_encoder is not None
+    encoder = cast(VariableEncoder, modality.build_encoder({**modality.encoder_defaults, "categories": CATEGORIES, "members": 1}))
+    examples = registry.load("salus.tasks", "icu-death").read(data, split)
+    rows: list[Floats] = []
+    told: list[Told] = []
+    for place, example in enumerate(examples):
+        record = example.record()
+        courses = courses_of(record.items)
+        told.append(sentences_of(courses))
+        rows.append(np.concatenate([_measured_statistics(encoder, record), _derived_statistics(courses)]))
+        progress(f"icu-death: reading {split}", (place + 1) / len(examples))
+    return _Stays(examples, np.stack(rows), told)
+
+
+def _measured_statistics(encoder: VariableEncoder, record: PatientRecord) -> Floats:
+    """Return (V, F) of the variables as they were measured; NaN of a patient of whom nothing is known."""
+    prepared = prepare_modality(encoder, "vitals_labs", record)
+    if prepared is None:
+        return np.full((len(encoder.names), len(STATISTICS)), np.nan, np.float32)
+    return prepared.arrays["features"]
+
+
+def _derived_statistics(courses: Courses) -> Floats:
+    """Return (len(DERIVED), F) of what is reckoned from several of them."""
+    made, nothing = derived_courses(courses), np.empty(0)
+    hours, values = zip(*[(made[name].hours, made[name].values) if name in made else (nothing, nothing) for name in DERIVED], strict=True)
+    return summarise(hours, values, window_h=WINDOW_H)
 
 
 def _is_constant(statistics: Floats) -> bool:
@@ -114,6 +143,14 @@ TASK = FusionTask(
     read,
     tuple(
         Path(str(one))
-        for one in (__file__, icu_bands.__file__, icu_words.__file__, word_vectors.__file__, summary.__file__, variables.__file__)
+        for one in (
+            __file__,
+            icu_bands.__file__,
+            icu_derived.__file__,
+            icu_words.__file__,
+            word_vectors.__file__,
+            summary.__file__,
+            variables.__file__,
+        )
     ),
 )

@@ -166,6 +166,12 @@ def clauses_of(band: Band, course: Course | None) -> Iterator[str]:
         yield "recovered"
 
 
+def usable_weights(courses: Courses) -> list[float]:
+    """Return the weights (kg) that are no errors of typing, in the order of time."""
+    weighed = courses.get("Weight")
+    return [] if weighed is None else [one for one in weighed.values.tolist() if 25 <= one <= 300]
+
+
 def urine_clauses(courses: Courses) -> Iterator[str]:
     """Yield the urine of the last 24, 12 and 6 hours, by weight where it is known, else by volume.
 
@@ -175,8 +181,7 @@ def urine_clauses(courses: Courses) -> Iterator[str]:
     if urine is None:
         yield "never measured"
         return
-    weighed = courses.get("Weight")
-    weights = [] if weighed is None else [one for one in weighed.values.tolist() if 25 <= one <= 300]
+    weights = usable_weights(courses)
     for hours in (24, 12, 6):
         volume = float(np.clip(urine.between(WINDOW_H - hours, WINDOW_H + 1), 0, 5000).sum())
         if hours == 24:
