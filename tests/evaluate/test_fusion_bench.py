@@ -21,7 +21,7 @@ from salus.errors import ConfigError
 from salus.evaluate import fusion_fits, fusion_route, fusion_tasks
 from salus.evaluate.fusion_bench import Comparison, bench_fusion, shapley
 from salus.evaluate.fusion_fits import Bench, Fit, FusionRecipe, TaskRecipe, subsets
-from salus.evaluate.fusion_route import OptionReader, RouteBudget, calibrated, fit_route
+from salus.evaluate.fusion_route import OptionReader, RouteBudget, fit_route
 from salus.evaluate.fusion_tasks import FusionTask, fusion_task, kept_sets
 from salus.fuse.build import build_fuser
 from salus.fuse.fit import Budget, fit, fit_members, parted
@@ -200,16 +200,6 @@ def test_the_reader_scores_options_as_a_session_does(backbone: Path) -> None:
         if all(len(reader.backbone.ids(option)) == 1 for option in reader.options):
             assert float(found[row, 1] - found[row, 0]) == pytest.approx(wanted[1] - wanted[0], abs=2e-3)
     assert len(wanted) == 2
-
-
-def test_calibration_mends_scores_that_are_too_sure() -> None:
-    source = torch.Generator().manual_seed(0)
-    truth = torch.rand(4000, generator=source)
-    answers = (torch.rand(4000, generator=source) < truth).long()
-    logits = torch.stack([torch.zeros(4000), 3 * torch.logit(truth.clamp(0.01, 0.99)) + 1.5], -1)
-    slope, bias = calibrated(logits, answers)
-    assert float(slope) == pytest.approx(1 / 3, abs=0.05)
-    assert float(bias[1] - bias[0]) == pytest.approx(-0.5, abs=0.15), "1.5 too much, at a third of the slope"
 
 
 def test_members_answer_as_one() -> None:

@@ -21,6 +21,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from salus.errors import ConfigError
+from salus.fuse.calibration import calibrated
 from salus.fuse.fit import Budget, Ensemble, Fitted, fit_members, parted
 from salus.fuse.fuser import Fused, Present
 from salus.fuse.parts import scaled
@@ -30,8 +31,6 @@ from salus.reason.backbone import Piece
 from salus.reason.huggingface import HuggingFaceBackbone
 
 CLIP_NORM = 1.0
-CALIBRATION_STEPS = 100
-CALIBRATION_PENALTY = 1e-3
 CALIBRATION_SHARE = 0.1
 """Of the patients, who have no part in the fit."""
 SCORED_AT_ONCE = 64
@@ -229,22 +228,3 @@ def _scores(reader: OptionReader, fuser: nn.Module, sets: TokenSets) -> Tensor:
         rows = np.arange(start, min(start + SCORED_AT_ONCE, len(sets)))
         parts.append(reader.logits(fuser(sets.batch(rows), len(rows)), [sets.asked[row] for row in rows]))
     return torch.cat(parts)
-
-
-def calibrated(scores: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a slope () and a bias (O,) for logits (n, O), fitted on patients who had no part in the fit before.
-
-    For two options this is Platt scaling. Source: Guo et al. 2017 (arXiv 1706.04599, section 4.2, with one slope).
-    """
-    log_slope, bias = torch.zeros((), requires_grad=True), torch.zeros(scores.shape[1], requires_grad=True)
-    optimiser = torch.optim.LBFGS([log_slope, bias], max_iter=CALIBRATION_STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        found = functional.cross_entropy(scores * log_slope.exp() + bias, answers)
-        whole = found + CALIBRATION_PENALTY * (log_slope.pow(2) + bias.pow(2).sum())
-        whole.backward()  # type: ignore[no-untyped-call]
-        return whole
-
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return log_slope.detach().exp(), bias.detach()
