@@ -167,12 +167,12 @@ def test_a_fuser_learns_to_speak_to_a_frozen_language_model(backbone: Path) -> N
         OptionReader(reader.backbone, ("yes", "yes"))
 
 
-@pytest.mark.parametrize("strategy", ["concat", "late", "gated", "experts"])
-def test_what_speaks_learns_and_what_the_heads_read_stays(strategy: str, backbone: Path) -> None:
+@pytest.mark.parametrize(("strategy", "linear_share"), [("concat", 0.0), ("late", 0.7), ("gated", 0.0), ("experts", 0.0)])
+def test_what_speaks_learns_and_what_the_heads_read_stays(strategy: str, linear_share: float, backbone: Path) -> None:
     reader = OptionReader(build_backbone(str(backbone)), ("no", "yes"))
     fitted, scored = standardised(made("train"), made("test"))
     settings = {"strategy": strategy, "hidden": 16, "token_rms": reader.backbone.token_rms()}
-    budget, route = Budget(epochs=4, batch_size=32, lr=1e-2, members=2), RouteBudget(80, 16, 1e-2)
+    budget, route = Budget(epochs=4, batch_size=32, lr=1e-2, members=2, linear_share=linear_share), RouteBudget(80, 16, 1e-2)
     routed = fit_route(reader, fitted, settings, budget, route, seed=0)
     training, _ = parted(fitted, fusion_route.CALIBRATION_SHARE, 0)
     heads = fit_members(training, settings, budget, options=2, seed=0, width=reader.backbone.width)
