@@ -21,6 +21,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from salus.errors import ConfigError
+from salus.fuse.calibration import calibrated
 from salus.fuse.fit import Budget, Ensemble, Fitted, fit_members, parted
 from salus.fuse.fuser import Fused, Present
 from salus.fuse.parts import scaled
@@ -30,8 +31,6 @@ from salus.reason.backbone import Piece
 from salus.reason.huggingface import HuggingFaceBackbone
 
 CLIP_NORM = 1.0
-CALIBRATION_STEPS = 100
-CALIBRATION_PENALTY = 1e-3
 CALIBRATION_SHARE = 0.1
 """Of the patients, who have no part in the fit."""
 SCORED_AT_ONCE = 64
@@ -54,21 +53,25 @@ class RouteBudget:
 class Speaker(nn.Module):
     """Fitted networks whose vectors stand before the question: the first one's tokens, then a few made of all their pooled vectors.
 
-    `s = W [norm(p_1); …; norm(p_K)]` for K networks, s (B, 4, D). What their heads read is frozen; `W` and the first one's projections
-    into the language model learn. Cost: 4·D·K·P numbers. Source: matching logits, Ba and Caruana 2014 (arXiv 1312.6184, section 2.2).
+    `s = W [norm(p_1); …; norm(p_K); r]` for K networks and the logits r (O) of what is read linearly beside them, where it is; s (B, 4, D).
+    What their heads read is frozen; `W` and the first one's projections into the language model learn. Cost: 4·D·K·P numbers. Source:
+    matching logits, Ba and Caruana 2014 (arXiv 1312.6184, section 2.2).
     """
 
-    def __init__(self, members: Sequence[Fitted], example: tuple[Mapping[str, Present], int], width: int, token_rms: float) -> None:
+    def __init__(self, taught: Ensemble, example: tuple[Mapping[str, Present], int], width: int, token_rms: float) -> None:
         super().__init__()
-        self.fusers = nn.ModuleList(one.fuser for one in members)
-        self.token_rms = token_rms
-        fused = [_freeze(one, example) for one in members]
-        self.summary = nn.Linear(sum(one.pooled.shape[1] for one in fused), SUMMARY_TOKENS * width)
+        self.fusers = nn.ModuleList(one.fuser for one in taught.members)
+        self.reading, self.token_rms = taught.reading, token_rms
+        fused = [_freeze(one, example) for one in taught.members]
+        read = len(self.reading.bias) if self.reading else 0
+        self.summary = nn.Linear(sum(one.pooled.shape[1] for one in fused) + read, SUMMARY_TOKENS * width)
 
     def forward(self, present: Mapping[str, Present], batch_size: int) -> Fused:
         """Return the batch fused, with the tokens of the pooled vectors last."""
         each = [fuser(present, batch_size) for fuser in self.fusers]
         pooled = [functional.layer_norm(one.pooled, one.pooled.shape[1:]) for one in each]
+        if self.reading is not None:
+            pooled.append(_centred(self.reading.logits(present, batch_size)))
         said = scaled(self.summary(torch.cat(pooled, -1)).view(batch_size, SUMMARY_TOKENS, -1), self.token_rms)
         first: Fused = each[0]
         return replace(
@@ -176,7 +179,7 @@ def fit_route(
     taught = fit_members(training, settings, budget, options=len(reader.options), seed=seed, width=backbone.width)
     torch.manual_seed(seed)
     few = np.arange(min(len(training), 2))
-    speaker = Speaker(taught.members, (training.batch(few), len(few)), backbone.width, backbone.token_rms()).eval()
+    speaker = Speaker(taught, (training.batch(few), len(few)), backbone.width, backbone.token_rms()).eval()
     _teach(reader, speaker, training, _said(taught, training), route, seed=seed)
     with torch.no_grad():
         scores = _scores(reader, speaker, held)
@@ -229,22 +232,3 @@ def _scores(reader: OptionReader, fuser: nn.Module, sets: TokenSets) -> Tensor:
         rows = np.arange(start, min(start + SCORED_AT_ONCE, len(sets)))
         parts.append(reader.logits(fuser(sets.batch(rows), len(rows)), [sets.asked[row] for row in rows]))
     return torch.cat(parts)
-
-
-def calibrated(scores: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a slope () and a bias (O,) for logits (n, O), fitted on patients who had no part in the fit before.
-
-    For two options this is Platt scaling. Source: Guo et al. 2017 (arXiv 1706.04599, section 4.2, with one slope).
-    """
-    log_slope, bias = torch.zeros((), requires_grad=True), torch.zeros(scores.shape[1], requires_grad=True)
-    optimiser = torch.optim.LBFGS([log_slope, bias], max_iter=CALIBRATION_STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        found = functional.cross_entropy(scores * log_slope.exp() + bias, answers)
-        whole = found + CALIBRATION_PENALTY * (log_slope.pow(2) + bias.pow(2).sum())
-        whole.backward()  # type: ignore[no-untyped-call]
-        return whole
-
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return log_slope.detach().exp(), bias.detach()

@@ -19,9 +19,11 @@ from torch.nn import functional
 
 from salus.fuse.build import build_fuser
 from salus.fuse.fuser import Fused
+from salus.fuse.linear_reading import LinearReading, fit_reading
 from salus.fuse.token_sets import TokenSets
 
 CLIP_NORM = 5.0
+LEAST_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Budget:
     label_smoothing: float = 0.0
     members: int = 1
     """Networks whose probabilities are averaged; each has its own seed and holds out its own patients."""
+    linear_share: float = 0.0
+    """Share of a linear reading of the modalities (`salus.fuse.linear_reading`) in log probabilities; the rest is the networks'."""
 
 
 @dataclass
@@ -66,26 +70,36 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several fitted networks that answer as one."""
+    """Several fitted networks that answer as one, and what is read linearly beside them."""
 
     members: tuple[Fitted, ...]
+    reading: LinearReading | None = None
+    linear_share: float = 0.0
 
     @property
     def parameters(self) -> int:
         """Numbers that were learned, in all."""
-        return sum(one.parameters for one in self.members)
+        return sum(one.parameters for one in self.members) + (self.reading.parameters if self.reading else 0)
 
+    @torch.no_grad()
     def probabilities(self, sets: TokenSets) -> NDArray[np.float64]:
-        """Return (n, O): the mean of the members'."""
-        return cast(NDArray[np.float64], np.mean([one.probabilities(sets) for one in self.members], axis=0))
+        """Return (n, O): the mean of the members'; joined with those of the linear reading by their weighted geometric mean."""
+        mean = np.mean([one.probabilities(sets) for one in self.members], axis=0)
+        if self.reading is None:
+            return cast(NDArray[np.float64], mean)
+        read = self.reading.logits(sets.batch(np.arange(len(sets))), len(sets)).double().log_softmax(-1)
+        logs = torch.from_numpy(mean).clamp_min(LEAST_PROBABILITY).log()
+        joined = (1 - self.linear_share) * logs + self.linear_share * read
+        return cast(NDArray[np.float64], joined.softmax(-1).numpy())
 
 
 def fit_members(
     sets: TokenSets, settings: Mapping[str, Any], budget: Budget, *, options: int, seed: int, width: int | None = None
 ) -> Ensemble:
-    """Return as many fitted networks as the budget has members; see `fit`."""
+    """Return as many fitted networks as the budget has members (see `fit`), with a linear reading where it counts."""
     seeds = range(seed * budget.members, (seed + 1) * budget.members)
-    return Ensemble(tuple(fit(sets, settings, budget, options=options, seed=one, width=width) for one in seeds))
+    members = tuple(fit(sets, settings, budget, options=options, seed=one, width=width) for one in seeds)
+    return Ensemble(members, fit_reading(sets, options) if budget.linear_share else None, budget.linear_share)
 
 
 def fit(
