@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -140,7 +142,8 @@ def test_the_best_two_go_through_the_language_model(asked: list[str], tmp_path: 
     best = sorted((row for row in val.rows if row.metric == "auroc" and row.role == "candidate"), key=lambda row: -row.value)
     heads = [row.model for row in best if "language model" not in row.model][:2]
     assert [row.model.replace(" through the language model", "") for row in routed] == heads and {row.seeds for row in routed} == {(3,)}
-    costs = {words: parameters for words, parameters, _ in val.curves["rosmap"]["costs"]}
+    costs = {words: parameters for words, parameters, _, _ in val.curves["rosmap"]["costs"]}
+    assert all(0 <= memory < 4000 for *_, memory in val.curves["rosmap"]["costs"]), "of the fit alone, MB"
     assert set(heads) < set(costs) and all(costs[row.model] > 0 for row in routed)
     again, _ = bench_fusion(one, tmp_path, tmp_path / "work", reads_test=False, progress=quiet)
     assert bench.fitted > 0 and again.fitted == 0
@@ -310,3 +313,48 @@ def test_a_run_that_is_stopped_leaves_no_process(salus_data: Path, tmp_path: Pat
         time.sleep(0.05)
     assert not multiprocessing.active_children()
     assert 1 <= len(list((tmp_path / "fits").glob("*.npz"))) < len(fits)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from salus.evaluate.fusion_bench import bench_fusion
+from salus.evaluate.fusion_fits import FusionRecipe, TaskRecipe
+from salus.fuse.fit import Budget
+
+if __name__ == "__main__":
+    wanted = FusionRecipe("made", tuple(range(40)), ("concat",), {"rosmap": TaskRecipe({"hidden": 8}, Budget(epochs=1))})
+    bench_fusion(wanted, Path(sys.argv[1]), Path(sys.argv[2]), reads_test=False, progress=lambda *_: None, jobs=2)
+"""
+
+
+@pytest.mark.data
+def test_a_run_that_is_killed_leaves_no_process(salus_data: Path, tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    ran = subprocess.Popen([sys.executable, str(script), str(salus_data), str(tmp_path / "work")])
+    end = time.monotonic() + 120
+    while not list((tmp_path / "work" / "fits").glob("*.npz")) and time.monotonic() < end:
+        time.sleep(0.05)
+    children = children_of(ran.pid)
+    assert len(children) >= 2
+    ran.kill()
+    ran.wait()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{one}/fd").is_dir() and not is_gone(one) for one in children) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert [one for one in children if not is_gone(one)] == []
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process started."""
+    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether a process has ended, or waits only to be reaped."""
+    status = Path(f"/proc/{pid}/status")
+    try:
+        return "State:\tZ" in status.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -1,15 +1,17 @@
-"""Late fusion's stacking: slopes calibrate, weights go to who tells most, and without patients held out the answers are averaged."""
+"""Late fusion's stacking: slopes calibrate, weights go to who tells most, held out or out of fold."""
 
 from __future__ import annotations
 
 from typing import cast
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salus.fuse.fit import Budget, fit
+from salus.fuse import fit as fit_module
+from salus.fuse.fit import Budget, fit, fit_members
 from salus.fuse.fuser import Fused
 from salus.fuse.late import LateHead
 from salus.fuse.parts import shares
@@ -67,7 +69,7 @@ def test_stacking_weighs_who_tells_and_mends_who_is_too_sure() -> None:
 
     before = measured()
     weights = [one.detach().clone() for one in made.heads.parameters()]
-    made.stack(held, target)
+    made.stack(made.each(held).detach(), held.weights > 0, target)
     after = measured()
     slopes, share = made.log_slopes.exp(), made.scores.softmax(0)
     assert share[0] > share[1] > share[2] and share[0] > 0.6
@@ -89,11 +91,28 @@ def sets(seed: int) -> TokenSets:
     return TokenSets(made, answers.astype(np.int64), tuple(str(row) for row in range(200)))
 
 
-def test_a_fit_stacks_on_the_patients_who_were_held_out_and_else_not_at_all() -> None:
+def test_a_fit_stacks_on_the_patients_who_were_held_out() -> None:
     settings = {"strategy": "late", "hidden": 8, "norm_input": False}
     stacked = fit(sets(0), settings, Budget(epochs=15, lr=1e-2, held_out=0.3), options=2, seed=0).head
     averaged = fit(sets(0), settings, Budget(epochs=15, lr=1e-2, held_out=0.0), options=2, seed=0).head
     assert isinstance(stacked, LateHead) and isinstance(averaged, LateHead)
     share = stacked.scores.softmax(0)
     assert share[0] > share[1]
-    assert not averaged.scores.any() and not averaged.log_slopes.any()
+    assert not averaged.scores.any() and not averaged.log_slopes.any(), "one fit alone knows nobody it was not fitted on"
+
+
+def test_several_networks_are_stacked_out_of_fold_where_nobody_is_held_out() -> None:
+    budget = Budget(epochs=15, lr=1e-2, held_out=0.0, members=2)
+    made = fit_members(sets(0), {"strategy": "late", "hidden": 8, "norm_input": False}, budget, options=2, seed=0)
+    heads = [cast(LateHead, one.head) for one in made.members]
+    shares_of = [one.scores.softmax(0) for one in heads]
+    assert all(one[0] > 0.6 for one in shares_of) and torch.equal(*shares_of)
+    said = made.probabilities(sets(1))[:, 1]
+    assert calibration_error(sets(1).answers.astype(float), said) < 0.12
+    assert float(((said > 0.5) == (sets(1).answers > 0)).mean()) > 0.72, "the best there is: 0.76"
+
+
+def test_networks_that_do_not_stack_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_module, "_cross_stacked", lambda *_, **__: pytest.fail("features has nothing to stack"))
+    budget = Budget(epochs=1, held_out=0.0)
+    fit_members(sets(0), {"strategy": "features", "hidden": 8, "norm_input": False}, budget, options=2, seed=0)

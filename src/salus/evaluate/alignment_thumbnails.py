@@ -34,9 +34,7 @@ def thumbnail(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     size = np.hypot(down, across) * is_inside
     way = np.floor((np.arctan2(down, across) % np.pi) / np.pi * DIRECTIONS).astype(int) % DIRECTIONS
     cell = side // CELLS
-    edges = np.stack(
-        [np.where(way == each, size, 0.0).reshape(CELLS, cell, CELLS, cell).sum((1, 3)) for each in range(DIRECTIONS)], -1
-    )
+    edges = np.stack([np.where(way == each, size, 0.0).reshape(CELLS, cell, CELLS, cell).sum((1, 3)) for each in range(DIRECTIONS)], -1)
     edges = np.sqrt(edges / (edges.sum(-1, keepdims=True) + 1.0))
     cover = known.reshape(CELLS, cell, CELLS, cell).mean((1, 3))
     return np.concatenate([small.ravel(), edges.ravel(), cover.ravel()]).astype(np.float32)

@@ -242,14 +242,15 @@ class Comparison:
         return {"reliability": reliability(truth, scores.mean(1)), "missing": curves}
 
     def _costs(self, fits: Sequence[tuple[str, Modalities]]) -> list[list[Any]]:
-        """Return of each model with all modalities: its words, how many numbers it learns, and seconds of the processor a fit."""
+        """Return of each model with all modalities: its words, numbers it learns, seconds of the processor and MB of memory a fit."""
         costs = []
         for model, modalities in fits:
             if modalities == self.whole:
                 part = "val" if model.startswith("route") else self.part
                 done = [self.bench.done(one) for one in self.wanted([(model, modalities)], part)]
                 seconds = round(float(np.median([one.seconds for one in done])), 1)
-                costs.append([self._words(model, modalities), done[0].parameters, seconds])
+                memory = round(max(one.memory_mb for one in done))
+                costs.append([self._words(model, modalities), done[0].parameters, seconds, memory])
         return costs
 
 
@@ -296,5 +297,8 @@ def bench_fusion(
     results = []
     for name in recipe.tasks:
         comparison = Comparison(bench, fusion_task(name))
-        results += [comparison.rows(jobs), *([comparison.finalists(jobs)] if reads_test and comparison.task.has_test else [])]
+        made = [comparison.rows(jobs), *([comparison.finalists(jobs)] if reads_test and comparison.task.has_test else [])]
+        hours = sum(each for (task, _), each in bench.hours.items() if task == name)
+        made[-1].notes[f"{name}: processor hours of its fits"] = round(hours, 2)
+        results += made
     return bench, results

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -94,6 +97,8 @@ class Done:
     parameters: int
     seconds: float
     """Of the processor."""
+    memory_mb: float = 0.0
+    """That the fit took on top of what the process held before, at its peak; 0 where the system does not say."""
 
 
 class Bench:
@@ -102,6 +107,8 @@ class Bench:
     def __init__(self, recipe: FusionRecipe, data: Path, work: Path, progress: Progress) -> None:
         self.recipe, self.data, self.work, self.progress = recipe, data, work, progress
         self.fitted = 0
+        self.hours: dict[tuple[str, Path], float] = {}
+        """Of the processor, by task and kept fit."""
         sources = sorted(Path(fuse.__path__[0]).glob("*.py"))
         self.code = hashlib.sha256("".join(map(file_hash, sources)).encode()).hexdigest()
         """Of the strategies: other code, other fits."""
@@ -147,15 +154,18 @@ class Bench:
         with np.load(path, allow_pickle=False) as found:
             about = json.loads(str(found["about"]))
             answers = {name: found[f"answers/{place}"] for place, name in enumerate(about["shown"])}
-            return Done(answers, about["parameters"], about["seconds"])
+            self.hours[wanted.task, path] = about["seconds"] / 3600
+            return Done(answers, about["parameters"], about["seconds"], about.get("memory_mb", 0.0))
 
     def run(self, wanted: Fit) -> None:
         """Run a fit and keep what it gave, whole or not at all."""
-        began = time.process_time()
+        began, held = time.process_time(), _memory_anew()
         answers, parameters = self._run(wanted)
+        memory_mb = max(0.0, _memory_mb("VmHWM") - held)
         path = self._path(wanted)
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"shown": list(answers), "parameters": parameters, "seconds": time.process_time() - began, **asdict(wanted)}
+        about = {"shown": list(answers), "parameters": parameters, "seconds": time.process_time() - began, "memory_mb": memory_mb}
+        about |= asdict(wanted)
         part = path.with_name(f".{path.name}.{multiprocessing.current_process().pid}.part")
         with part.open("wb") as stream:
             arrays = {f"answers/{at}": one for at, one in enumerate(answers.values())}
@@ -258,6 +268,23 @@ class Bench:
         return self._reader[options]
 
 
+def _memory_anew() -> float:
+    """Let the peak of this process's memory begin anew, and return what it holds now, MB; 0 where the system cannot.
+
+    Source: proc(5), `/proc/pid/clear_refs`, value 5.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return math.inf
+    return _memory_mb("VmRSS")
+
+
+def _memory_mb(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:")), 0.0)
+
+
 _APART: list[Bench] = []
 """The bench of a process that runs fits for another."""
 
@@ -267,8 +294,16 @@ def _quiet(_words: str, _share: float) -> None:
 
 
 def _prepare(recipe: FusionRecipe, data: Path, work: Path) -> None:
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     _APART.append(Bench(recipe, data, work, _quiet))
+
+
+def _end_with(parent: Any) -> None:
+    """End this process as soon as the one that started it has ended, however it did."""
+    parent.join()
+    os._exit(1)
 
 
 def _run_apart(wanted: Fit) -> None:

@@ -155,9 +155,7 @@ def add_rows(result: Result, task_id: str, scored: Scored, subgroups: Sequence[M
     result.add(task_id, role, "salus", metric=name, found=bootstrap(metric, truth, score, scored.groups))
     error = bootstrap(calibration_error, scored.truth, scored.probability, scored.groups, is_biased=True)
     result.add(task_id, role, "salus", metric="calibration_error", found=error)
-    result.add(
-        task_id, "baseline", "perfectly calibrated", metric="calibration_error", found=ideal_calibration_error(scored.probability)
-    )
+    result.add(task_id, "baseline", "perfectly calibrated", metric="calibration_error", found=ideal_calibration_error(scored.probability))
     for key in sorted({key for one in subgroups for key in one}):
         for value in sorted({one.get(key, "") for one in subgroups} - {""}):
             rows = np.array([place for place, one in enumerate(subgroups) if one.get(key) == value])

@@ -41,8 +41,9 @@ def render_page(result: Mapping[str, Any]) -> str:
         result: `command`, `commit`, `date`, `data_hashes`, `split_hashes`, `prompts`, `load_report`, `rows` (each with the
             keys of `ROW_KEYS`) and `curves` (task → `roc` [[fpr, tpr]], `reliability` [{mean_predicted, observed, n}],
             `risk_coverage` [[coverage, risk]], `missing` {what is left out: [[share, AUROC, low, high]]}, `shots` {metric, lines
-            {how cases are chosen: [[number, value, low, high]]}}, `costs` [[model, numbers learned, seconds a fit]]); `overview`, a metric
-            that is shown in one table of models by tasks; `peak_mb`; and `notes`, those that begin with a task's name beside its rows.
+            {how cases are chosen: [[number, value, low, high]]}}, `costs` [[model, numbers learned, seconds a fit, MB a fit]]);
+            `overview`, a metric that is shown in one table of models by tasks; `peak_mb`; and `notes`, those that begin with a task's
+            name beside its rows.
 
     Raises:
         ConfigError: there are no rows, or a row lacks a key: a figure without its n and interval is not shown.
@@ -103,7 +104,10 @@ def _task(name: str, rows: Sequence[Mapping[str, Any]], *, curves: Mapping[str, 
         "notes": [
             (key[len(name) :].lstrip(":, "), _note(value)) for key, value in notes.items() if key.startswith((f"{name}:", f"{name},"))
         ],
-        "costs": [(words, f"{parameters:,}" if parameters else "", seconds) for words, parameters, seconds in curves.get("costs", ())],
+        "costs": [
+            (words, f"{parameters:,}" if parameters else "", seconds, *(memory or ("",)))
+            for words, parameters, seconds, *memory in curves.get("costs", ())
+        ],
     }
 
 

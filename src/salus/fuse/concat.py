@@ -60,9 +60,7 @@ class ConcatFuser(nn.Module):
             parts.append((block[:, 1:] * here).sum(1) / here.sum(1).clamp_min(1))
         by_modality = torch.stack(parts, 1)
         weights = shares(torch.stack([mask[:, 1:].any(1) for mask in masks], 1))
-        return Fused(
-            torch.cat(tokens, 1), torch.cat(masks, 1), tuple(names), tuple(places), by_modality.flatten(1), by_modality, weights
-        )
+        return Fused(torch.cat(tokens, 1), torch.cat(masks, 1), tuple(names), tuple(places), by_modality.flatten(1), by_modality, weights)
 
     def build_head(self, options: int) -> nn.Module:
         """Return a fresh linear head on the modalities' means side by side."""

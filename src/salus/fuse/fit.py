@@ -7,7 +7,7 @@ epoch; late fusion stacks on it. Deterministic by seed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from salus.fuse.build import build_fuser
 from salus.fuse.fuser import Fused
-from salus.fuse.linear_reading import LinearReading, fit_reading
+from salus.fuse.linear_reading import FOLDS, LinearReading, fit_reading, folds
 from salus.fuse.token_sets import TokenSets
 
 CLIP_NORM = 5.0
@@ -99,12 +99,12 @@ def fit_members(
     """Return as many fitted networks as the budget has members (see `fit`), with a linear reading where it counts."""
     seeds = range(seed * budget.members, (seed + 1) * budget.members)
     members = tuple(fit(sets, settings, budget, options=options, seed=one, width=width) for one in seeds)
+    if hasattr(members[0].head, "stack") and not budget.held_out:
+        _cross_stacked(members, sets, settings, budget, options=options, seed=seeds[0])
     return Ensemble(members, fit_reading(sets, options) if budget.linear_share else None, budget.linear_share)
 
 
-def fit(
-    sets: TokenSets, settings: Mapping[str, Any], budget: Budget, *, options: int, seed: int, width: int | None = None
-) -> Fitted:
+def fit(sets: TokenSets, settings: Mapping[str, Any], budget: Budget, *, options: int, seed: int, width: int | None = None) -> Fitted:
     """Return a fuser and its head, fitted.
 
     Args:
@@ -147,8 +147,34 @@ def fit(
         head.load_state_dict(kept[1])
     fitted = Fitted(fuser.eval(), head.eval(), sum(one.numel() for one in learned))
     if hasattr(head, "stack") and len(held):
-        head.stack(fitted.fused(held), torch.from_numpy(held.answers))
+        head.stack(*_told(fitted, held))
     return fitted
+
+
+def _cross_stacked(
+    members: Sequence[Fitted], sets: TokenSets, settings: Mapping[str, Any], budget: Budget, *, options: int, seed: int
+) -> None:
+    """Stack the members' heads on what networks say of patients whom they were not fitted on, where nobody was held out.
+
+    One network for each of `FOLDS` parts of the patients, fitted on the others. Source: Wolpert 1992 (Neural Networks 5(2), section 2).
+    """
+    fold, told = folds(sets), []
+    for left in range(FOLDS):
+        rows = np.flatnonzero(fold == left)
+        if len(rows) and len(rows) < len(sets):
+            other = fit(sets.take(np.flatnonzero(fold != left)), settings, budget, options=options, seed=seed)
+            told.append(_told(other, sets.take(rows)))
+    if told:
+        logits, here, answers = (torch.cat(one) for one in zip(*told, strict=True))
+        for member in members:
+            cast(Any, member.head).stack(logits, here, answers)
+
+
+@torch.no_grad()
+def _told(fitted: Fitted, sets: TokenSets) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what each modality's head says of patients (n, M, O), which modalities they have (n, M), and their answers (n,)."""
+    fused = fitted.fused(sets)
+    return cast(Any, fitted.head).each(fused), fused.weights > 0, torch.from_numpy(sets.answers)
 
 
 def _loss(fuser: nn.Module, head: Any, sets: TokenSets, rows: NDArray[np.int64], weights: Tensor | None, smoothing: float) -> Tensor:

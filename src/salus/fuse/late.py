@@ -1,10 +1,11 @@
 """Late fusion: each modality answers alone, and the answers are joined.
 
-`p = Σ_m w_m · softmax((H_m x_m + c_m) · a_m)` over the modalities that are there, `w = softmax(s)`: one head H_m for each modality, a slope
-a_m that calibrates it and a stacking weight s_m. Heads learn from the loss of each alone; slopes and weights from the joint one, on
-patients that the heads were not fitted on (`LateHead.stack`). The language model gets the modalities' tokens. Shapes: x_m (B, H), p (B, O).
-Cost: linear in the number of modalities. Weights: equal ones in `Fused`, which does not know the head; its own are `LateHead.weights`.
-Source: Wolpert 1992 (Neural Networks 5(2), stacked generalization); Platt 1999 for the slopes.
+`p = Σ_m w_m · softmax((H_m x_m + c_m) · a_m)` over the modalities that are there, `w = softmax(s)`: one head H_m for each modality, a
+slope a_m that calibrates it and a stacking weight s_m. Heads learn from the loss of each alone; slopes and weights from the joint one, on
+patients that the heads were not fitted on (`LateHead.stack`): those held out or, in `fit_members`, all of them out of fold. The language
+model gets the modalities' tokens. Shapes: x_m (B, H), p (B, O). Cost: linear in the number of modalities. Weights: equal ones in `Fused`,
+which does not know the head; its own are `LateHead.weights`. Source: Wolpert 1992 (Neural Networks 5(2), stacked generalization); Platt
+1999 for the slopes.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ class LateHead(nn.Module):
 
     def each(self, fused: Fused) -> Tensor:
         """Return (B, M, O) logits of each modality alone."""
-        return torch.stack(
-            [head(norm(fused.parts[:, at])) for at, (head, norm) in enumerate(zip(self.heads, self.norms, strict=True))], 1
-        )
+        return torch.stack([head(norm(fused.parts[:, at])) for at, (head, norm) in enumerate(zip(self.heads, self.norms, strict=True))], 1)
 
     def forward(self, fused: Fused) -> Tensor:
         """Return (B, O) logarithms of the joined probabilities; of a patient without any modality, equal ones."""
@@ -66,9 +65,14 @@ class LateHead(nn.Module):
         losses = functional.cross_entropy(logits.flatten(0, 1), wanted, weight=weights, reduction="none")
         return (losses * here.flatten()).sum() / count
 
-    def stack(self, fused: Fused, target: Tensor) -> None:
-        """Fit slopes and weights on patients that the heads were not fitted on."""
-        logits, here = self.each(fused).detach(), fused.weights > 0
+    def stack(self, logits: Tensor, here: Tensor, target: Tensor) -> None:
+        """Fit slopes and weights on logits of patients that the heads which gave them were not fitted on.
+
+        Args:
+            logits: (n, M, O), as `each` gives them; from these heads or from others that were fitted as these were.
+            here: (n, M) bool.
+            target: (n,) index of the right option.
+        """
         own = [self.log_slopes, self.scores]
         for parameter in own:
             parameter.requires_grad_(True)

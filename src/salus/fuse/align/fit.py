@@ -141,9 +141,7 @@ def _start(aligner: Aligner, rows: PairSets, seen: Mapping[Pair, NDArray[np.int6
         cast(nn.Linear, aligner.projector(name).project).weight.copy_(weight)
 
 
-def _last_loss(
-    made: Aligned, rows: PairSets, inputs: Mapping[str, Inputs], *, loss: AlignLoss, budget: AlignBudget, seed: int
-) -> float:
+def _last_loss(made: Aligned, rows: PairSets, inputs: Mapping[str, Inputs], *, loss: AlignLoss, budget: AlignBudget, seed: int) -> float:
     """Take the steps; return the loss of the last."""
     aligner, losses = made.aligner, made.losses
     decayed = [one for one in aligner.parameters() if one.ndim > 1]

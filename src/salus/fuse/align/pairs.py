@@ -46,9 +46,7 @@ class PairSets:
         return np.flatnonzero(both)
 
 
-def pairs_of(
-    rows: PairSets, first: str, second: str, *, knowledge: Knowledge | None = None, share: float = 0.0
-) -> Pairs:
+def pairs_of(rows: PairSets, first: str, second: str, *, knowledge: Knowledge | None = None, share: float = 0.0) -> Pairs:
     """Return the pairs of a batch: first modality down, second across.
 
     Args:
